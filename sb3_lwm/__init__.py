@@ -1,0 +1,19 @@
+"""Latent world models for intrinsically motivated exploration, as an extension of Stable-Baselines3."""
+
+import sb3_lwm.envs  # noqa: F401  registers the labyrinths
+from sb3_lwm.buffers import PrioritizedSequenceReplayBuffer, SequenceReplayBuffer
+from sb3_lwm.callbacks import LatentWorldModelCallback
+from sb3_lwm.lwm_dqn import LWMDQN
+from sb3_lwm.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
+from sb3_lwm.version import __version__
+
+__all__ = [
+    "LWMDQN",
+    "CnnPolicy",
+    "LatentWorldModelCallback",
+    "MlpPolicy",
+    "MultiInputPolicy",
+    "PrioritizedSequenceReplayBuffer",
+    "SequenceReplayBuffer",
+    "__version__",
+]

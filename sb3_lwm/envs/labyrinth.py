@@ -1,0 +1,235 @@
+"""The partially observable labyrinth (POL) of Ermolov and Sebe, arXiv:2010.02302."""
+
+import operator
+from typing import Any, SupportsIndex
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+# The order of the actions, and of the flags of an observation.
+LEFT, DOWN, RIGHT, UP = range(4)
+
+# The open passages of a cell are an integer, bit `action` for each open one. These are the sixteen possible
+# observations: step() copies one of them, which is far cheaper than building an array.
+OBSERVATIONS = [np.array([mask >> action & 1 for action in range(4)], dtype=np.int8) for mask in range(16)]
+
+# Picture: lengths in pixels. The sides come out as multiples of 16, which video encoders ask for.
+CELL, MARGIN, WALL = 64, 8, 6
+PAPER, UNVISITED, VISITED, INK, AGENT, START = (
+    np.array(colour, dtype=np.uint8)
+    for colour in ((255, 255, 255), (205, 212, 224), (255, 238, 200), (38, 50, 72), (224, 82, 45), (176, 146, 84))
+)
+_OFFSETS = np.arange(CELL) - (CELL - 1) / 2
+_DISTANCES = np.hypot(_OFFSETS[:, None], _OFFSETS[None, :])
+# How much of each pixel of a cell the marker covers, shape (CELL, CELL), in [0, 1]: partial cover smooths the rim.
+DISK = np.clip(0.28 * CELL + 0.5 - _DISTANCES, 0.0, 1.0)
+RING = np.clip(2.0 - np.abs(_DISTANCES - 0.38 * CELL), 0.0, 1.0)
+
+
+class PartiallyObservableLabyrinthEnv(gym.Env[npt.NDArray[np.int8], SupportsIndex]):
+    """
+    Visit every cell of an unknown labyrinth, feeling only the walls of the current cell.
+
+    - Labyrinth: ``size x size`` cells joined by a spanning tree, drawn anew at every reset by randomised depth-first
+      search from cell (0, 0).
+    - Actions: ``Discrete(4)``: 0 left, 1 down, 2 right, 3 up. A move into a wall leaves the agent where it is.
+    - Observation: ``MultiBinary(4)``, int8: which of the four passages of the current cell are open, in the order of
+      the actions. Neither the position nor the map.
+    - Start: a uniformly random cell, which counts as visited.
+    - Reward: -1 a step, so the return is minus the number of steps.
+    - End: terminated once every cell has been visited. The limit of 1000 steps is Gymnasium's ``TimeLimit``, which
+      the registered ids apply (``gymnasium.make("POL-3x3-v0")``); the bare class never truncates.
+    - Info: ``visited_cells``, the number of cells visited so far.
+
+    :param size: cells along a side, at least 2
+    :param render_mode: ``"ansi"`` (``render()`` returns text), ``"human"`` (the same text is printed at every reset and
+        step), ``"rgb_array"`` (``render()`` returns a picture) or ``None``
+    :raises ValueError: if ``size`` is not an integer of at least 2, or the render mode is unknown
+    """
+
+    # Gymnasium declares it without ClassVar, so mypy refuses the remedy that ruff proposes.
+    metadata: dict[str, Any] = {"render_modes": ["ansi", "human", "rgb_array"], "render_fps": 4}  # noqa: RUF012
+
+    def __init__(self, size: int = 3, render_mode: str | None = None) -> None:
+        if not isinstance(size, int) or size < 2:
+            raise ValueError(f"size must be an integer of at least 2, got {size!r}")
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ValueError(f"render_mode must be None or one of {self.metadata['render_modes']}, got {render_mode!r}")
+        self.size = size
+        self.render_mode = render_mode
+        self.observation_space = spaces.MultiBinary(4)
+        self.action_space = spaces.Discrete(4)
+        # Cells are numbered row by row; a move changes the number by one of these.
+        self._moves = (-1, size, 1, -size)
+        self._neighbours = [self._find_neighbours(cell) for cell in range(size * size)]
+        # Empty until the first reset.
+        self._open_passages: list[int] = []
+        self._visited: list[bool] = []
+        self._visited_cells = 0
+        self._start = 0
+        self._cell = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[npt.NDArray[np.int8], dict[str, Any]]:
+        """
+        Draw a new labyrinth and a start cell.
+
+        :param seed: seeds the generator of labyrinths and starts; ``None`` goes on with the present one
+        :param options: not used
+        :return: the observation of the start cell, shape (4,), int8, and the info
+        """
+        super().reset(seed=seed)
+        cells = self.size * self.size
+        self._open_passages = self._carve()
+        self._start = self._cell = int(self.np_random.integers(cells))
+        self._visited = [False] * cells
+        self._visited[self._cell] = True
+        self._visited_cells = 1
+        if self.render_mode == "human":
+            print(self._draw_text())
+        return OBSERVATIONS[self._open_passages[self._cell]].copy(), {"visited_cells": 1}
+
+    def step(self, action: SupportsIndex) -> tuple[npt.NDArray[np.int8], float, bool, bool, dict[str, Any]]:
+        """
+        Move one cell, or stay where a wall is in the way.
+
+        :param action: 0 left, 1 down, 2 right, 3 up: a Python or NumPy integer, or an integer array of shape ()
+        :return: observation, shape (4,), int8; reward, always -1.0; terminated; truncated, always False; info
+        :raises ValueError: if the action is not an integer from 0 to 3
+        :raises gymnasium.error.ResetNeeded: before the first reset
+        """
+        self._require_reset()
+        try:
+            move = operator.index(action)
+        except TypeError:
+            move = -1
+        if not 0 <= move <= 3:
+            raise ValueError(f"action must be an integer: 0 (left), 1 (down), 2 (right) or 3 (up), got {action!r}")
+        cell = self._cell
+        if self._open_passages[cell] >> move & 1:
+            cell = self._cell = cell + self._moves[move]
+            if not self._visited[cell]:
+                self._visited[cell] = True
+                self._visited_cells += 1
+        if self.render_mode == "human":
+            print(self._draw_text())
+        terminated = self._visited_cells == len(self._visited)
+        info = {"visited_cells": self._visited_cells}
+        return OBSERVATIONS[self._open_passages[cell]].copy(), -1.0, terminated, False, info
+
+    def render(self) -> str | npt.NDArray[np.uint8] | None:
+        """
+        :return: text for ``"ansi"``; a picture, shape (height, width, 3), uint8, for ``"rgb_array"``; ``None`` for
+            ``"human"``, where reset and step have printed the text already
+        :raises gymnasium.error.ResetNeeded: before the first reset
+        """
+        if self.render_mode is None:
+            gym.logger.warn(f"render() needs a render_mode, one of {self.metadata['render_modes']}, given to the constructor.")
+            return None
+        self._require_reset()
+        if self.render_mode == "ansi":
+            return self._draw_text()
+        return self._draw_picture() if self.render_mode == "rgb_array" else None
+
+    @property
+    def passages(self) -> npt.NDArray[np.bool_]:
+        """The map, a copy: ``passages[row, column, action]`` is True where one can pass, shape (size, size, 4)."""
+        self._require_reset()
+        return np.array([OBSERVATIONS[mask] for mask in self._open_passages], dtype=bool).reshape(self.size, self.size, 4)
+
+    @property
+    def visited(self) -> npt.NDArray[np.bool_]:
+        """Which cells have been visited in this episode, a copy, shape (size, size)."""
+        self._require_reset()
+        return np.array(self._visited).reshape(self.size, self.size)
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """The agent's row (from the top) and column (from the left)."""
+        self._require_reset()
+        return divmod(self._cell, self.size)
+
+    def _require_reset(self) -> None:
+        """
+        :raises gymnasium.error.ResetNeeded: before the first reset
+        """
+        if not self._open_passages:
+            raise gym.error.ResetNeeded("There is no labyrinth yet: call reset() first.")
+
+    def _find_neighbours(self, cell: int) -> list[tuple[int, int]]:
+        """
+        :param cell: number of a cell
+        :return: for each action that does not leave the grid, the action and the cell it leads to
+        """
+        row, column = divmod(cell, self.size)
+        inside = (column > 0, row < self.size - 1, column < self.size - 1, row > 0)
+        return [(action, cell + self._moves[action]) for action in range(4) if inside[action]]
+
+    def _carve(self) -> list[int]:
+        """
+        Draw a perfect labyrinth by randomised depth-first search from cell (0, 0).
+
+        :return: the open passages of each cell, bit ``action`` for each open one
+        """
+        open_passages = [0] * (self.size * self.size)
+        stack = [0]
+        # A spanning tree has one passage less than cells, and each takes one number: drawn together they are cheap.
+        for uniform in self.np_random.random(len(open_passages) - 1).tolist():
+            # A cell without a passage has not been reached. (Nor has the first one, but it is nobody's neighbour yet.)
+            while not (choices := [choice for choice in self._neighbours[stack[-1]] if not open_passages[choice[1]]]):
+                stack.pop()
+            action, neighbour = choices[int(uniform * len(choices))]
+            open_passages[stack[-1]] |= 1 << action
+            open_passages[neighbour] |= 1 << (action + 2) % 4
+            stack.append(neighbour)
+        return open_passages
+
+    def _draw_text(self) -> str:
+        """
+        :return: the labyrinth in 2 * size + 1 lines, ``@`` the agent, ``.`` a visited cell, then the count of visited cells
+        """
+        lines = ["+" + "---+" * self.size]
+        for row in range(self.size):
+            cells = range(row * self.size, (row + 1) * self.size)
+            marks = ["@" if cell == self._cell else "." if self._visited[cell] else " " for cell in cells]
+            rights = [" " if self._open_passages[cell] >> RIGHT & 1 else "|" for cell in cells]
+            bottoms = ["   +" if self._open_passages[cell] >> DOWN & 1 else "---+" for cell in cells]
+            lines.append("|" + "".join(f" {mark} {right}" for mark, right in zip(marks, rights, strict=True)))
+            lines.append("+" + "".join(bottoms))
+        return "\n".join([*lines, f"visited {self._visited_cells} of {len(self._visited)} cells"])
+
+    def _draw_picture(self) -> npt.NDArray[np.uint8]:
+        """
+        :return: the labyrinth with the visited cells light, a ring at the start and a disk for the agent, shape
+            (side, side, 3), uint8, side = 64 * size + 16 pixels
+        """
+        side = self.size * CELL + 2 * MARGIN
+        picture = np.empty((side, side, 3), dtype=np.uint8)
+        picture[:] = PAPER
+        for cell, visited in enumerate(self._visited):
+            # A rim of paper is left, so that the cells of an open stretch can be told apart.
+            self._patch(picture, cell)[1:-1, 1:-1] = VISITED if visited else UNVISITED
+        for cell, colour, cover in ((self._start, START, RING), (self._cell, AGENT, DISK)):
+            patch = self._patch(picture, cell)
+            patch[:] = np.rint(patch + cover[:, :, None] * (colour - patch.astype(np.float64)))
+        # Last, since a wall straddles two cells.
+        for cell, mask in enumerate(self._open_passages):
+            top, left = (MARGIN + index * CELL for index in divmod(cell, self.size))
+            for action, (below, beside) in enumerate(((0, 0), (CELL, 0), (0, CELL), (0, 0))):
+                if not mask >> action & 1:
+                    height, width = (CELL, 0) if action in (LEFT, RIGHT) else (0, CELL)
+                    y, x = top + below - WALL // 2, left + beside - WALL // 2
+                    picture[y : y + height + WALL, x : x + width + WALL] = INK
+        return picture
+
+    def _patch(self, picture: npt.NDArray[np.uint8], cell: int) -> npt.NDArray[np.uint8]:
+        """
+        :param picture: shape (side, side, 3), uint8
+        :param cell: number of a cell
+        :return: the view of the picture that shows the cell, shape (CELL, CELL, 3)
+        """
+        top, left = (MARGIN + index * CELL for index in divmod(cell, self.size))
+        return picture[top : top + CELL, left : left + CELL]

@@ -1,0 +1,476 @@
+"""LWM-DQN: a recurrent dueling double DQN that learns from the environment's reward and from its own surprise."""
+
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.dqn.dqn import DQN
+
+from sb3_lwm.buffers import VEC_NORMALIZE_REMEDY, PrioritizedSequenceReplayBuffer, SequenceReplayBuffer
+from sb3_lwm.callbacks import LatentWorldModelCallback
+from sb3_lwm.policies import CnnPolicy, LWMPolicy, MlpPolicy, MultiInputPolicy, RecurrentQNetwork
+from sb3_lwm.td_learning import (
+    double_q_values,
+    epsilon_ladder,
+    n_step_returns,
+    rescale_value,
+    sequence_priorities,
+    unrescale_value,
+)
+from sb3_lwm.type_aliases import RecurrentState, SequenceSamples, map_observations
+
+SelfLWMDQN = TypeVar("SelfLWMDQN", bound="LWMDQN")
+
+
+class LWMDQN(DQN):
+    """
+    Recurrent dueling double DQN with sequence replay and the intrinsic reward of a latent world model.
+
+    Paper: Ermolov and Sebe, "Latent World Models For Intrinsically Motivated Exploration", NeurIPS 2020,
+    https://arxiv.org/abs/2010.02302. The defaults are its settings for the partially observable labyrinth.
+
+    :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy)
+    :param env: The environment to learn from (if registered in Gym, can be str); VecNormalize is refused
+    :param learning_rate: of the Q-network, can be a function of the current progress remaining (from 1 to 0)
+    :param buffer_size: rows of the replay buffer, all environments together; it is allocated by the first ``learn``
+    :param learning_starts: steps of uniformly random play before learning starts
+    :param batch_size: sequences in each update
+    :param tau: the soft update coefficient of the target network, at every update
+    :param gamma: the discount factor
+    :param train_freq: update every ``train_freq`` steps of the vector environment, or a tuple such as ``(2, "episode")``
+    :param gradient_steps: updates after each rollout; -1: as many as steps of an environment in it
+    :param replay_buffer_class: a :class:`SequenceReplayBuffer`; by default chosen by ``prioritized_replay``
+    :param replay_buffer_kwargs: Keyword arguments to pass to the replay buffer on creation.
+    :param n_steps: rewards before the bootstrap of the n-step return
+    :param burn_in: rows that warm the memory up before the learned ones, without gradient
+    :param unroll: rows of a sequence whose Q-values are learned
+    :param double_q: the online network chooses the bootstrap's action; if False the target network does
+    :param dueling: whether the Q-network has a dueling head
+    :param value_rescaling: learn ``h(Q)`` instead of ``Q``
+    :param prioritized_replay: draw whole sequences by their TD error, with the memory stored at their start; if False draw
+        any window uniformly, memory from zero
+    :param priority_exponent: of the priorities in the draw
+    :param importance_exponent: of the importance weights; 0 switches them off
+    :param priority_max_weight: weight of the largest TD error of a sequence in its priority, against their mean
+    :param exploration_fraction: fraction of the training over which the exploration rate is reduced
+    :param exploration_initial_eps: initial value of random action probability
+    :param exploration_final_eps: final value of random action probability
+    :param exploration_eps_base: if given, environment ``i`` of ``E`` explores with
+        ``exploration_eps_base^(1 + exploration_eps_alpha i / (E - 1))`` for the whole training, instead of the schedule
+    :param exploration_eps_alpha: see ``exploration_eps_base``
+    :param evaluation_eps: random action probability of ``predict(deterministic=False)``
+    :param max_grad_norm: The maximum value for the Q-network's gradient clipping; None for none
+    :param use_world_model: if False, a plain recurrent DQN: no world model, no intrinsic reward
+    :param intrinsic_reward_scale: of the normalised prediction error
+    :param intrinsic_reward_clip: bound of the normalised prediction error; None for none
+    :param intrinsic_reward_momentum: of the running mean and standard deviation of the prediction error
+    :param world_model_learning_rate: of the world model
+    :param pretraining_updates: updates of the world model at the end of the warm-up
+    :param pretraining_batch_size: windows in each of them
+    :param pretraining_sequence_length: rows of each window
+    :param stats_window_size: Window size for the rollout logging, specifying the number of episodes to average
+        the reported success rate, mean episode length, and mean reward over
+    :param tensorboard_log: the log location for tensorboard (if None, no logging)
+    :param policy_kwargs: additional arguments to be passed to the policy on creation, see :class:`LWMPolicy`
+    :param verbose: Verbosity level: 0 for no output, 1 for info messages (such as device or wrappers used), 2 for
+        debug messages
+    :param seed: Seed for the pseudo random generators
+    :param device: Device (cpu, cuda, ...) on which the code should be run.
+        Setting it to auto, the code will be run on the GPU if possible.
+    :param _init_setup_model: Whether or not to build the network at the creation of the instance
+    :raises ValueError: for a value that cannot work, with its name and a remedy
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+    q_net: RecurrentQNetwork  # type: ignore[assignment]
+    q_net_target: RecurrentQNetwork  # type: ignore[assignment]
+    policy: LWMPolicy
+    replay_buffer: SequenceReplayBuffer | None
+
+    def __init__(
+        self,
+        policy: str | type[LWMPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 5e-4,
+        buffer_size: int = 100_000,
+        learning_starts: int = 10_000,
+        batch_size: int = 32,
+        tau: float = 0.05,
+        gamma: float = 0.99,
+        train_freq: int | tuple[int, str] = 4,
+        gradient_steps: int = 1,
+        replay_buffer_class: type[SequenceReplayBuffer] | None = None,
+        replay_buffer_kwargs: dict[str, Any] | None = None,
+        n_steps: int = 1,
+        burn_in: int = 16,
+        unroll: int = 32,
+        double_q: bool = True,
+        dueling: bool = True,
+        value_rescaling: bool = True,
+        prioritized_replay: bool = False,
+        priority_exponent: float = 0.9,
+        importance_exponent: float = 0.6,
+        priority_max_weight: float = 0.9,
+        exploration_fraction: float = 0.1,
+        exploration_initial_eps: float = 0.01,
+        exploration_final_eps: float = 0.01,
+        exploration_eps_base: float | None = None,
+        exploration_eps_alpha: float = 7.0,
+        evaluation_eps: float = 0.01,
+        max_grad_norm: float | None = 40.0,
+        use_world_model: bool = True,
+        intrinsic_reward_scale: float = 1.0,
+        intrinsic_reward_clip: float | None = None,
+        intrinsic_reward_momentum: float = 0.99,
+        world_model_learning_rate: float = 5e-4,
+        pretraining_updates: int = 1000,
+        pretraining_batch_size: int = 64,
+        pretraining_sequence_length: int = 100,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        super().__init__(
+            policy,  # type: ignore[arg-type]
+            env,
+            learning_rate=learning_rate,
+            buffer_size=buffer_size,
+            learning_starts=learning_starts,
+            batch_size=batch_size,
+            tau=tau,
+            gamma=gamma,
+            train_freq=train_freq,
+            gradient_steps=gradient_steps,
+            replay_buffer_class=replay_buffer_class,
+            replay_buffer_kwargs=replay_buffer_kwargs,
+            n_steps=n_steps,
+            exploration_fraction=exploration_fraction,
+            exploration_initial_eps=exploration_initial_eps,
+            exploration_final_eps=exploration_final_eps,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            _init_setup_model=False,
+        )
+        self.max_grad_norm = max_grad_norm  # type: ignore[assignment]
+        self.burn_in = burn_in
+        self.unroll = unroll
+        self.double_q = double_q
+        self.dueling = dueling
+        self.value_rescaling = value_rescaling
+        self.prioritized_replay = prioritized_replay
+        self.priority_exponent = priority_exponent
+        self.importance_exponent = importance_exponent
+        self.priority_max_weight = priority_max_weight
+        self.exploration_eps_base = exploration_eps_base
+        self.exploration_eps_alpha = exploration_eps_alpha
+        self.evaluation_eps = evaluation_eps
+        self.use_world_model = use_world_model
+        self.intrinsic_reward_scale = intrinsic_reward_scale
+        self.intrinsic_reward_clip = intrinsic_reward_clip
+        self.intrinsic_reward_momentum = intrinsic_reward_momentum
+        self.world_model_learning_rate = world_model_learning_rate
+        self.pretraining_updates = pretraining_updates
+        self.pretraining_batch_size = pretraining_batch_size
+        self.pretraining_sequence_length = pretraining_sequence_length
+        # memory before the last observation, and after it
+        self._last_state: RecurrentState | None = None
+        self._next_state: RecurrentState | None = None
+        self._world_model_callback: LatentWorldModelCallback | None = None
+        if _init_setup_model:
+            self._setup_model()
+
+    @property
+    def sequence_length(self) -> int:
+        """:return: rows of a sequence: burn-in, learned rows, and what the n-step return of the last one needs"""
+        return self.burn_in + self.unroll + self.n_steps
+
+    def _setup_model(self) -> None:
+        self._check_arguments()
+        self._setup_lr_schedule()
+        self.set_random_seed(self.seed)
+        # The replay buffer waits for learn(): a model that is loaded to act needs none
+        self.policy = self.policy_class(  # type: ignore[assignment]
+            self.observation_space, self.action_space, self.lr_schedule, **self._policy_arguments()
+        ).to(self.device)
+        self._create_aliases()
+        self._convert_train_freq()
+        self.exploration_schedule = LinearSchedule(
+            self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
+        )
+
+    def _policy_arguments(self) -> dict[str, Any]:
+        world_model_kwargs = self.policy_kwargs.get("world_model_kwargs", {})
+        if self.use_world_model and world_model_kwargs is not None:
+            world_model_kwargs = {
+                "intrinsic_reward_scale": self.intrinsic_reward_scale,
+                "intrinsic_reward_clip": self.intrinsic_reward_clip,
+                "intrinsic_reward_momentum": self.intrinsic_reward_momentum,
+                **world_model_kwargs,
+            }
+        else:
+            world_model_kwargs = None
+        return {
+            "dueling": self.dueling,
+            "evaluation_eps": self.evaluation_eps,
+            "world_model_learning_rate": self.world_model_learning_rate,
+            **self.policy_kwargs,
+            "world_model_kwargs": world_model_kwargs,
+        }
+
+    def _check_arguments(self) -> None:
+        pass
+
+    def _make_replay_buffer(self) -> SequenceReplayBuffer:
+        kwargs: dict[str, Any] = {"sequence_length": self.sequence_length}
+        buffer_class = self.replay_buffer_class
+        if buffer_class is None:
+            buffer_class = PrioritizedSequenceReplayBuffer if self.prioritized_replay else SequenceReplayBuffer
+        if issubclass(buffer_class, PrioritizedSequenceReplayBuffer):
+            kwargs["stride"] = self.unroll
+            kwargs["priority_exponent"] = self.priority_exponent
+            kwargs["importance_exponent"] = self.importance_exponent
+        buffer = buffer_class(
+            self.buffer_size,
+            self.observation_space,
+            self.action_space,
+            device=self.device,
+            n_envs=self.n_envs,
+            **{**kwargs, **self.replay_buffer_kwargs},
+        )
+        assert isinstance(buffer, SequenceReplayBuffer)
+        return buffer
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        if self.replay_buffer is None:
+            self.replay_buffer = self._make_replay_buffer()
+        if reset_num_timesteps or self._last_obs is None:
+            # SB3 is about to reset the environments
+            self.replay_buffer.truncate_episodes()
+            self._last_state = None
+        return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+
+    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
+        self._world_model_callback = None
+        if self.policy.world_model is not None:
+            self._world_model_callback = LatentWorldModelCallback(
+                self.pretraining_updates,
+                self.pretraining_batch_size,
+                self.pretraining_sequence_length,
+                verbose=self.verbose,
+            )
+            others = callback if isinstance(callback, list) else [callback]
+            others = [other if isinstance(other, BaseCallback) else ConvertCallback(other) for other in others if other]
+            callback = CallbackList([self._world_model_callback, *others])
+        return super()._init_callback(callback, progress_bar)
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        assert self._last_obs is not None and self._last_episode_starts is not None
+        if self._last_state is None:
+            self._last_state = self.policy.initial_state(n_envs)
+        # the networks are stepped in the warm-up too: its sequences are stored with their memory
+        epsilons = 1.0 if self.num_timesteps < learning_starts else self._exploration_epsilons()
+        observations, _ = self.policy.obs_to_tensor(self._last_obs)
+        starts = th.as_tensor(self._last_episode_starts, dtype=th.bool, device=self.device)
+        actions, self._next_state = self.policy.act(observations, self._last_state, starts, epsilons)
+        return actions, actions
+
+    def _exploration_epsilons(self) -> np.ndarray | float:
+        if self.exploration_eps_base is None:
+            return self.exploration_rate
+        return np.array(epsilon_ladder(self.n_envs, self.exploration_eps_base, self.exploration_eps_alpha))
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: np.ndarray,
+        new_obs: np.ndarray | dict[str, np.ndarray],
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        next_obs = map_observations(np.copy, new_obs)
+        for env in np.flatnonzero(dones):
+            # a VecEnv has reset this environment already
+            final = infos[env]["terminal_observation"]
+            if isinstance(next_obs, dict):
+                for key, part in final.items():
+                    next_obs[key][env] = part
+            else:
+                next_obs[env] = final
+        self._check_finite(next_obs, reward)
+        assert isinstance(replay_buffer, SequenceReplayBuffer)
+        replay_buffer.add(self._last_obs, next_obs, buffer_action, reward, dones, infos, self._last_state, self._next_state)
+        self._last_obs = new_obs
+        self._last_episode_starts = dones
+        self._last_state = self._next_state
+
+    def _check_finite(self, observations: Any, rewards: np.ndarray) -> None:
+        named = observations if isinstance(observations, dict) else {"observation": observations}
+        for name, values in {**named, "reward": rewards}.items():
+            values = np.asarray(values)
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                env = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0]
+                raise ValueError(f"The {name} of environment {env} is not finite: {values[env]}. Mend the environment.")
+
+    def _on_step(self) -> None:
+        # unlike DQN's, the target network moves with the updates, not with the steps
+        self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
+        self.logger.record("rollout/exploration_rate", float(np.mean(self._exploration_epsilons())))
+
+    def train(self, gradient_steps: int, batch_size: int = 32) -> None:
+        """
+        Sample sequences, pay the intrinsic reward, and update the Q-network and its target.
+
+        :param gradient_steps: number of updates
+        :param batch_size: sequences in each
+        :raises ValueError: if the loss is not finite
+        """
+        assert self.replay_buffer is not None
+        if not self.replay_buffer.can_sample():
+            # just loaded without its replay buffer: play until there is a whole sequence
+            return
+        self._update_learning_rate(self.policy.optimizer)
+        losses = []
+        for _ in range(gradient_steps):
+            self._rate_new_sequences(batch_size)
+            samples = self.replay_buffer.sample(batch_size)
+            if self._world_model_callback is not None:
+                samples = self._world_model_callback.update(samples)
+            self.policy.set_training_mode(True)
+            td_errors = self._td_errors(samples)
+            loss = (td_errors.square().sum(dim=0) * samples.importance_weights).mean()
+            if not th.isfinite(loss):
+                raise ValueError(f"The loss is {loss.item()}: lower learning_rate (now {self.learning_rate}) or the rewards.")
+            self._update_q_network(loss)
+            self._update_priorities(samples.sequence_ids, td_errors)
+            losses.append(loss.item())
+        self._n_updates += gradient_steps
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/loss", np.mean(losses))
+
+    def _update_q_network(self, loss: th.Tensor) -> None:
+        self.policy.optimizer.zero_grad()
+        loss.backward()
+        if self.max_grad_norm is not None:
+            norm = th.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
+            self.logger.record("train/grad_norm", norm.item())
+        self.policy.optimizer.step()
+        with th.no_grad():
+            th._foreach_lerp_(list(self.q_net_target.parameters()), list(self.q_net.parameters()), self.tau)
+
+    def _td_errors(self, samples: SequenceSamples) -> th.Tensor:
+        """
+        ``Q(s_t, a_t) - h(sum_{k<n} gamma^k r_{t+k} + gamma^n h^-1(Q_target(s_{t+n}, argmax_a Q(s_{t+n}, a))))``
+        (LWM, section 4; R2D2, eq. 1).
+
+        :param samples: (T, B) rows with the intrinsic reward paid
+        :return: (unroll, B) float with gradient, 0 at final rows
+        """
+        n_envs = samples.rewards.shape[1]
+        state = samples.initial_states or self.policy.initial_state(n_envs)
+        last_actions = th.cat((state.last_actions.unsqueeze(0), samples.actions[:-1]))
+        q_values = self.q_net.q_values(samples, state.hidden, last_actions, self.burn_in)
+        with th.no_grad():
+            target_q_values = self.q_net_target.q_values(samples, state.hidden, last_actions, self.burn_in)
+            chooser = q_values if self.double_q else target_q_values
+            values = double_q_values(chooser, target_q_values)
+            learned = slice(self.burn_in, None)
+            returns = n_step_returns(
+                samples.rewards[learned],
+                unrescale_value(values) if self.value_rescaling else values,
+                samples.finals[learned],
+                samples.terminations[learned],
+                self.gamma,
+                self.n_steps,
+            )
+            targets = rescale_value(returns) if self.value_rescaling else returns
+        learned = slice(self.burn_in, self.burn_in + self.unroll)
+        taken = q_values[: self.unroll].gather(-1, samples.actions[learned].unsqueeze(-1)).squeeze(-1)
+        return (taken - targets).masked_fill(samples.finals[learned], 0.0)
+
+    def _rate_new_sequences(self, batch_size: int) -> None:
+        """
+        A new sequence enters the prioritised replay with its own TD error (R2D2, section 2.3).
+
+        :param batch_size: sequences that are rated at a time
+        """
+        if not isinstance(self.replay_buffer, PrioritizedSequenceReplayBuffer):
+            return
+        sequence_ids = self.replay_buffer.unrated_sequences()
+        for start in range(0, len(sequence_ids), batch_size):
+            samples = self.replay_buffer.sequences(sequence_ids[start : start + batch_size])
+            if self._world_model_callback is not None:
+                samples = self._world_model_callback.relabel(samples)
+            with th.no_grad():
+                self._update_priorities(samples.sequence_ids, self._td_errors(samples))
+
+    def _update_priorities(self, sequence_ids: np.ndarray, td_errors: th.Tensor) -> None:
+        if isinstance(self.replay_buffer, PrioritizedSequenceReplayBuffer):
+            priorities = sequence_priorities(td_errors.detach(), self.priority_max_weight)
+            self.replay_buffer.update_priorities(sequence_ids, priorities.cpu().numpy())
+
+    def predict(  # type: ignore[override]
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: RecurrentState | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, RecurrentState]:
+        """
+        Get the action for an observation and the memory of the episode so far, see :meth:`LWMPolicy.predict`.
+
+        :param observation: of one environment, or of several
+        :param state: what the last call returned; None at the start
+        :param episode_start: (n_envs,) bool, environments whose episode begins here
+        :param deterministic: if False, ``evaluation_eps`` of the actions are random
+        :return: the action or actions, and the memory to give to the next call
+        """
+        return self.policy.predict(observation, state, episode_start, deterministic)
+
+    def learn(
+        self: SelfLWMDQN,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str = "LWMDQN",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfLWMDQN:
+        """See :meth:`stable_baselines3.DQN.learn`; the callback that teaches the world model is added to yours."""
+        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_last_state", "_next_state", "_world_model_callback"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        state_dicts = ["policy", "policy.optimizer"]
+        if self.policy.world_model is not None:
+            state_dicts.append("policy.world_model_optimizer")
+        return state_dicts, []

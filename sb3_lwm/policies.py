@@ -1,0 +1,365 @@
+"""The networks of the agent: recurrent dueling Q-network, its target, and the world model, behind one ``predict``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.policies import BaseModel
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    FlattenExtractor,
+    NatureCNN,
+    create_mlp,
+)
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.dqn.policies import DQNPolicy
+from torch import nn
+
+from sb3_lwm.torch_layers import ResettableGRU
+from sb3_lwm.type_aliases import Observations, RecurrentState, SequenceSamples, map_observations
+from sb3_lwm.world_model import LatentWorldModel
+
+
+class DuelingHead(nn.Module):
+    """
+    ``Q = V + Adv - mean_a(Adv)`` (Wang et al. 2016, eq. 9; LWM, section 5).
+
+    :param input_size: size of the memory
+    :param hidden_size: of the layer in each stream
+    :param n_actions: ``A``
+    :param dueling: if False, one stream that gives Q itself
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, n_actions: int, dueling: bool = True) -> None:
+        super().__init__()
+        self.advantage = nn.Sequential(
+            nn.Linear(input_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, n_actions, bias=not dueling)
+        )
+        self.value = None
+        if dueling:
+            self.value = nn.Sequential(nn.Linear(input_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, 1))
+
+    def forward(self, memories: th.Tensor) -> th.Tensor:
+        """
+        :param memories: (..., input_size) float
+        :return: (..., A) float Q-values
+        """
+        advantages = self.advantage(memories)
+        if self.value is None:
+            return advantages
+        return self.value(memories) + advantages - advantages.mean(dim=-1, keepdim=True)
+
+    def greedy_actions(self, memories: th.Tensor) -> th.Tensor:
+        """
+        :param memories: (..., input_size) float
+        :return: (...) int64; the state's value does not change which action is best
+        """
+        return self.advantage(memories).argmax(dim=-1)
+
+
+class RecurrentQNetwork(BaseModel):
+    """
+    Features of (observation, last action, intrinsic reward) -> layers -> GRU -> dueling head (LWM, section 5).
+
+    :param observation_space: Observation space
+    :param action_space: Discrete
+    :param features_extractor: from observations to features
+    :param features_dim: size of the features
+    :param net_arch: layers between the features and the memory
+    :param activation_fn: of these layers
+    :param normalize_images: whether to divide images by 255
+    :param gru_hidden_size: size of the memory, and of the layers behind it
+    :param dueling: whether the head is dueling
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Discrete,
+        features_extractor: BaseFeaturesExtractor,
+        features_dim: int,
+        net_arch: list[int],
+        activation_fn: type[nn.Module] = nn.ReLU,
+        normalize_images: bool = True,
+        gru_hidden_size: int = 128,
+        dueling: bool = True,
+    ) -> None:
+        super().__init__(
+            observation_space, action_space, features_extractor=features_extractor, normalize_images=normalize_images
+        )
+        self.n_actions = int(action_space.n)
+        inputs = features_dim + self.n_actions + 1
+        self.embedding = nn.Sequential(*create_mlp(inputs, -1, net_arch, activation_fn))
+        self.memory = ResettableGRU(net_arch[-1] if net_arch else inputs, gru_hidden_size)
+        self.head = DuelingHead(gru_hidden_size, gru_hidden_size, self.n_actions, dueling)
+
+    def remember(
+        self,
+        observations: Observations,
+        last_actions: th.Tensor,
+        intrinsic_rewards: th.Tensor,
+        episode_starts: th.Tensor,
+        hidden: th.Tensor,
+    ) -> th.Tensor:
+        """
+        Run the memory along a sequence. The first observation of an episode comes with no action and no reward.
+
+        :param observations: (T, B, *observation shape)
+        :param last_actions: (T, B) int64, the actions that led to them
+        :param intrinsic_rewards: (T, B) float, the rewards that came with them
+        :param episode_starts: (T, B) bool
+        :param hidden: (B, gru_hidden_size) float, memory before the first step
+        :return: (T, B, gru_hidden_size) float
+        """
+        flat = map_observations(lambda part: part.flatten(0, 1), observations)
+        features = self.extract_features(flat, self.features_extractor).unflatten(0, episode_starts.shape)
+        actions = nn.functional.one_hot(last_actions, self.n_actions).to(features.dtype)
+        extras = th.cat((actions, intrinsic_rewards.unsqueeze(-1)), dim=-1)
+        extras = extras.masked_fill(episode_starts.unsqueeze(-1), 0.0)
+        return self.memory(self.embedding(th.cat((features, extras), dim=-1)), hidden, episode_starts)
+
+    def q_values(self, samples: SequenceSamples, hidden: th.Tensor, last_actions: th.Tensor, burn_in: int) -> th.Tensor:
+        """
+        Q-values along sampled sequences; the burn-in only warms the memory up and gets no gradient (R2D2, section 3).
+
+        :param samples: (T, B) rows
+        :param hidden: (B, gru_hidden_size) float, memory before the first row
+        :param last_actions: (T, B) int64
+        :param burn_in: rows without Q-values
+        :return: (T - burn_in, B, A) float
+        """
+        inputs = (samples.observations, last_actions, samples.intrinsic_rewards, samples.episode_starts)
+        if burn_in > 0:
+            with th.no_grad():
+                warm_up = (map_observations(lambda part: part[:burn_in], part) for part in inputs)
+                hidden = self.remember(*warm_up, hidden)[-1]
+        learned = (map_observations(lambda part: part[burn_in:], part) for part in inputs)
+        return self.head(self.remember(*learned, hidden))
+
+
+class LWMPolicy(DQNPolicy):
+    """
+    Recurrent Q-networks and the latent world model of LWM.
+
+    :param observation_space: Observation space
+    :param action_space: Discrete
+    :param lr_schedule: Learning rate schedule of the Q-network
+    :param net_arch: layers between the features and the memory, by default ``[32]``, none after a CNN
+    :param activation_fn: Activation function
+    :param features_extractor_class: Features extractor to use.
+    :param features_extractor_kwargs: Keyword arguments to pass to the features extractor.
+    :param normalize_images: Whether to normalize images or not, dividing by 255.0 (True by default)
+    :param optimizer_class: The optimizer of the Q-network and of the world model, ``th.optim.Adam`` by default
+    :param optimizer_kwargs: Additional keyword arguments, excluding the learning rate; ``eps=1e-3`` by default for the
+        Q-network (LWM, appendix), the optimizer's own for the world model
+    :param gru_hidden_size: size of the Q-network's memory, by default 128, 512 after a CNN
+    :param dueling: whether the Q-network is dueling
+    :param world_model_kwargs: of the :class:`~sb3_lwm.world_model.LatentWorldModel`; None for no world model
+    :param world_model_learning_rate: learning rate of the world model
+    :param evaluation_eps: probability of a random action in ``predict(deterministic=False)``
+    """
+
+    world_model: LatentWorldModel | None
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        net_arch: list[int] | None = None,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        features_extractor_class: type[BaseFeaturesExtractor] = FlattenExtractor,
+        features_extractor_kwargs: dict[str, Any] | None = None,
+        normalize_images: bool = True,
+        optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        gru_hidden_size: int | None = None,
+        dueling: bool = True,
+        world_model_kwargs: Mapping[str, Any] | None = {},
+        world_model_learning_rate: float = 5e-4,
+        evaluation_eps: float = 0.01,
+    ) -> None:
+        is_cnn = issubclass(features_extractor_class, NatureCNN)
+        self.gru_hidden_size = gru_hidden_size or (512 if is_cnn else 128)
+        self.dueling = dueling
+        self.world_model_kwargs = None if world_model_kwargs is None else dict(world_model_kwargs)
+        self.world_model_learning_rate = world_model_learning_rate
+        self.evaluation_eps = evaluation_eps
+        if optimizer_kwargs is None:
+            optimizer_kwargs = {"eps": 1e-3} if issubclass(optimizer_class, th.optim.Adam) else {}
+        if net_arch is None:
+            net_arch = [] if is_cnn else [32]
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch,
+            activation_fn,
+            features_extractor_class,
+            features_extractor_kwargs,
+            normalize_images,
+            optimizer_class,
+            optimizer_kwargs,
+        )
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)
+        self.world_model = None
+        if self.world_model_kwargs is not None:
+            self.world_model = LatentWorldModel(self.observation_space, self.action_space, **self.world_model_kwargs)
+            self.world_model_optimizer = self.optimizer_class(
+                self.world_model.predictor.parameters(),
+                lr=self.world_model_learning_rate,  # type: ignore[call-arg]
+            )
+
+    def make_q_net(self) -> RecurrentQNetwork:  # type: ignore[override]
+        """:return: a new Q-network"""
+        net_args = self._update_features_extractor(self.net_args, features_extractor=None)
+        return RecurrentQNetwork(**net_args, gru_hidden_size=self.gru_hidden_size, dueling=self.dueling).to(self.device)
+
+    def initial_state(self, n_envs: int) -> RecurrentState:
+        """
+        :param n_envs: ``B``
+        :return: the memory before the first step of an episode, tensors of zeros on the policy's device
+        """
+        model_hidden_size = 0 if self.world_model is None else self.world_model.hidden_size
+        latent_size = 0 if self.world_model is None else self.world_model.latent_size
+        sizes = (self.gru_hidden_size, model_hidden_size, latent_size)
+        memories = (th.zeros(n_envs, size, device=self.device) for size in sizes)
+        return RecurrentState(*memories, th.zeros(n_envs, dtype=th.int64, device=self.device))
+
+    @th.no_grad()
+    def act(
+        self,
+        observations: PyTorchObs,
+        state: RecurrentState,
+        episode_starts: th.Tensor,
+        epsilons: np.ndarray | float = 0.0,
+    ) -> tuple[np.ndarray, RecurrentState]:
+        """
+        One step of all environments: the only way actions come about, in training, evaluation and play.
+
+        :param observations: (B, *observation shape)
+        :param state: memory before them
+        :param episode_starts: (B,) bool, environments whose episode begins here
+        :param epsilons: (B,) float or one for all, probability of a uniformly random action
+        :return: (B,) int64 actions, and the memory after them
+        """
+        starts = episode_starts.unsqueeze(0)
+        latents, intrinsic_rewards = state.predicted_latents, th.zeros_like(starts, dtype=th.float32)
+        if self.world_model is not None:
+            latents, rewards = self.world_model.observe(observations, state.predicted_latents, episode_starts)
+            intrinsic_rewards = rewards.unsqueeze(0)
+        memories = self.q_net.remember(
+            map_observations(lambda part: part.unsqueeze(0), observations),
+            state.last_actions.unsqueeze(0),
+            intrinsic_rewards,
+            starts,
+            state.hidden,
+        )[0]
+        actions = explore(self.q_net.head.greedy_actions(memories).cpu().numpy(), epsilons, self.q_net.n_actions)
+        last_actions = th.as_tensor(actions, device=self.device)
+        predicted_latents, model_hidden = state.predicted_latents, state.model_hidden
+        if self.world_model is not None:
+            predictions, model_hidden = self.world_model.expect(
+                latents.unsqueeze(0), last_actions.unsqueeze(0), state.model_hidden, starts
+            )
+            predicted_latents = predictions[0]
+        return actions, RecurrentState(memories, model_hidden, predicted_latents, last_actions)
+
+    def predict(  # type: ignore[override]
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: RecurrentState | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, RecurrentState]:
+        """
+        Get the action for an observation and the memory of the episode so far, as RecurrentPPO's.
+
+        :param observation: of one environment, or of several
+        :param state: what the last call returned; None at the start
+        :param episode_start: (B,) bool, environments whose episode begins here, by default none
+        :param deterministic: if False, ``evaluation_eps`` of the actions are random
+        :return: the action or actions, and the memory to give to the next call
+        :raises ValueError: if the state is of another number of environments
+        """
+        self.set_training_mode(False)
+        observations, is_vectorized = self.obs_to_tensor(observation)
+        n_envs = len(next(iter(observations.values())) if isinstance(observations, dict) else observations)
+        if state is None:
+            tensors = self.initial_state(n_envs)
+            episode_start = np.ones(n_envs, dtype=bool)
+        else:
+            tensors = RecurrentState(*(th.as_tensor(part, device=self.device) for part in state))
+            episode_start = np.zeros(n_envs, dtype=bool) if episode_start is None else np.asarray(episode_start, dtype=bool)
+        if len(tensors.hidden) != n_envs:
+            raise ValueError(
+                f"The state is of {len(tensors.hidden)} environments, the observation of {n_envs}: pass state=None to begin anew."
+            )
+        starts = th.as_tensor(episode_start.reshape(n_envs), device=self.device)
+        actions, tensors = self.act(observations, tensors, starts, 0.0 if deterministic else self.evaluation_eps)
+        arrays = RecurrentState(*(part.cpu().numpy() for part in tensors))
+        return (actions if is_vectorized else actions[0]), arrays
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
+        """The answer to the first observation of an episode; ``predict`` and ``act`` carry the memory."""
+        n_envs = len(next(iter(observation.values())) if isinstance(observation, dict) else observation)
+        starts = th.ones(n_envs, dtype=th.bool, device=self.device)
+        epsilon = 0.0 if deterministic else self.evaluation_eps
+        return self.act(observation, self.initial_state(n_envs), starts, epsilon)[1].last_actions
+
+    def set_training_mode(self, mode: bool) -> None:
+        """
+        :param mode: True for training, False for evaluation; the target network always evaluates
+        """
+        super().set_training_mode(mode)
+        if self.world_model is not None:
+            self.world_model.train(mode)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            **super()._get_constructor_parameters(),
+            "gru_hidden_size": self.gru_hidden_size,
+            "dueling": self.dueling,
+            "world_model_kwargs": self.world_model_kwargs,
+            "world_model_learning_rate": self.world_model_learning_rate,
+            "evaluation_eps": self.evaluation_eps,
+        }
+
+
+def explore(actions: np.ndarray, epsilons: np.ndarray | float, n_actions: int) -> np.ndarray:
+    """
+    Epsilon-greedy, drawn for each environment by itself, from NumPy's global generator as SB3's DQN.
+
+    :param actions: (B,) int64, greedy actions
+    :param epsilons: (B,) float or one for all
+    :param n_actions: ``A``
+    :return: (B,) int64
+    """
+    if np.isscalar(epsilons) and epsilons == 0.0:
+        return actions
+    random_actions = np.random.randint(n_actions, size=len(actions))
+    return np.where(np.random.rand(len(actions)) < epsilons, random_actions, actions)
+
+
+MlpPolicy = LWMPolicy
+
+
+class CnnPolicy(LWMPolicy):
+    """:class:`LWMPolicy` with SB3's ``NatureCNN`` as its default features extractor, for images."""
+
+    def __init__(self, *args: Any, features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN, **kwargs: Any) -> None:
+        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+
+
+class MultiInputPolicy(LWMPolicy):
+    """:class:`LWMPolicy` with SB3's ``CombinedExtractor`` as its default features extractor, for Dict observations."""
+
+    def __init__(
+        self, *args: Any, features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)

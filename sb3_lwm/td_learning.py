@@ -1,0 +1,100 @@
+"""Temporal-difference learning on sequences: pure functions, time first."""
+
+import torch as th
+
+RESCALING_EPSILON = 1e-3
+
+
+def rescale_value(values: th.Tensor, epsilon: float = RESCALING_EPSILON) -> th.Tensor:
+    """
+    ``h(x) = sign(x) (sqrt(|x| + 1) - 1) + epsilon x`` (Pohlen et al. 2018, proposition A.2; used by R2D2 and LWM).
+
+    :param values: returns, any shape
+    :param epsilon: slope that keeps the inverse Lipschitz continuous
+    :return: rescaled returns, same shape
+    """
+    # |x| / (sqrt(|x| + 1) + 1) is sqrt(|x| + 1) - 1 without its cancellation near 0
+    magnitudes = values.abs()
+    return th.sign(values) * magnitudes / (th.sqrt(magnitudes + 1.0) + 1.0) + epsilon * values
+
+
+def unrescale_value(values: th.Tensor, epsilon: float = RESCALING_EPSILON) -> th.Tensor:
+    """
+    The exact inverse of :func:`rescale_value` (Pohlen et al. 2018, proposition A.2 iii).
+
+    With ``s = sqrt(|x| + 1) - 1`` the definition reads ``epsilon s^2 + (1 + 2 epsilon) s = |h(x)|``.
+
+    :param values: rescaled returns, any shape
+    :param epsilon: as in :func:`rescale_value`
+    :return: returns, same shape
+    """
+    magnitudes = values.abs()
+    slope = 1.0 + 2.0 * epsilon
+    # the positive root, written so that nothing is subtracted from a number close to it
+    roots = 2.0 * magnitudes / (slope + th.sqrt(slope**2 + 4.0 * epsilon * magnitudes))
+    return th.sign(values) * roots * (roots + 2.0)
+
+
+def n_step_returns(
+    rewards: th.Tensor,
+    values: th.Tensor,
+    finals: th.Tensor,
+    terminations: th.Tensor,
+    gamma: float,
+    n_steps: int,
+) -> th.Tensor:
+    """
+    ``sum_{k<n} gamma^k r_{t+k} + gamma^n V(s_{t+n})``, cut short at the end of an episode (LWM, section 4; R2D2, eq. 1).
+
+    An episode that was terminated has no value after its final row; one that ran out of time is worth the value of its
+    final observation.
+
+    :param rewards: (T + n_steps, B) float, reward of the step taken at each row
+    :param values: (T + n_steps, B) float, bootstrap value of each row
+    :param finals: (T + n_steps, B) bool, rows that hold a final observation
+    :param terminations: (T + n_steps, B) bool, final rows after a termination
+    :param gamma: discount factor
+    :param n_steps: number of rewards before the bootstrap, at least 1
+    :return: (T, B) float, returns; those of final rows are without meaning
+    """
+    values = values.masked_fill(terminations, 0.0)
+    returns = values
+    for _ in range(n_steps):
+        # one more reward in front of every return; at a final row there is none to take
+        returns = th.where(finals[: len(returns) - 1], values[: len(returns) - 1], rewards[: len(returns) - 1] + gamma * returns[1:])
+    return returns
+
+
+def double_q_values(q_values: th.Tensor, target_q_values: th.Tensor) -> th.Tensor:
+    """
+    ``Q_target(s, argmax_a Q(s, a))`` (van Hasselt et al. 2016, eq. 4).
+
+    :param q_values: (..., A) float, of the network that chooses
+    :param target_q_values: (..., A) float, of the network that values the choice
+    :return: (...) float
+    """
+    return target_q_values.gather(-1, q_values.argmax(dim=-1, keepdim=True)).squeeze(-1)
+
+
+def sequence_priorities(td_errors: th.Tensor, max_weight: float = 0.9) -> th.Tensor:
+    """
+    ``p = max_weight max_t |delta_t| + (1 - max_weight) mean_t |delta_t|`` (R2D2, section 2.3).
+
+    :param td_errors: (T, B) float
+    :param max_weight: weight of the largest error against the mean
+    :return: (B,) float
+    """
+    magnitudes = td_errors.abs()
+    return max_weight * magnitudes.amax(dim=0) + (1.0 - max_weight) * magnitudes.mean(dim=0)
+
+
+def epsilon_ladder(n_envs: int, base: float, alpha: float) -> list[float]:
+    """
+    ``epsilon_i = base^(1 + alpha i / (n_envs - 1))``: environments from bold to cautious (Ape-X, section 4.1; R2D2).
+
+    :param n_envs: number of environments
+    :param base: epsilon of the first environment, in (0, 1)
+    :param alpha: how far the last environment's exponent lies above the first's
+    :return: one epsilon for each environment; ``base`` alone for a single one
+    """
+    return [base ** (1.0 + alpha * index / max(n_envs - 1, 1)) for index in range(n_envs)]

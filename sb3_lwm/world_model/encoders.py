@@ -1,0 +1,121 @@
+"""From observations to the latents that the world model predicts."""
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space, preprocess_obs
+from stable_baselines3.common.torch_layers import NatureCNN
+from torch import nn
+
+from sb3_lwm.type_aliases import Observations
+from sb3_lwm.world_model.normalizer import RunningStandardizer
+
+
+class VectorEncoder(nn.Module):
+    """
+    The latent is the observation itself: flattened, discrete values one-hot, real values standardised by their running
+    mean and variance (LWM, section 5.1: the labyrinth needs no encoder).
+
+    :param observation_space: Box (no image), Discrete, MultiDiscrete or MultiBinary
+    """
+
+    def __init__(self, observation_space: spaces.Space) -> None:
+        super().__init__()
+        self.observation_space = observation_space
+        self.latent_size = get_flattened_obs_dim(observation_space)
+        self.is_binary = not isinstance(observation_space, spaces.Box)
+        self.standardizer = None if self.is_binary else RunningStandardizer(self.latent_size)
+
+    def _flatten(self, observations: th.Tensor) -> th.Tensor:
+        # infinite values in a Box's bounds do not matter here; preprocess_obs turns discrete values into one-hot vectors
+        return preprocess_obs(observations, self.observation_space).flatten(1)  # type: ignore[union-attr]
+
+    def update_statistics(self, observations: th.Tensor) -> None:
+        """:param observations: (N, *observation shape), a training batch"""
+        if self.standardizer is not None:
+            self.standardizer.update(self._flatten(observations))
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        """
+        :param observations: (N, *observation shape)
+        :return: (N, latent_size) float32
+        """
+        flat = self._flatten(observations)
+        return flat if self.standardizer is None else self.standardizer(flat)
+
+
+class ImageEncoder(nn.Module):
+    """
+    A convolutional embedding of images.
+
+    :param observation_space: channels-first images, at least 36 pixels wide and high
+    :param latent_size: size of the embedding
+    """
+
+    is_binary = False
+
+    def __init__(self, observation_space: spaces.Box, latent_size: int) -> None:
+        super().__init__()
+        self.observation_space = observation_space
+        self.latent_size = latent_size
+        self.cnn = NatureCNN(observation_space, features_dim=latent_size)
+        # the embedding itself has no activation (LWM, table of networks); NatureCNN ends in one
+        self.cnn.linear = self.cnn.linear[:1]
+
+    def update_statistics(self, observations: th.Tensor) -> None:
+        """Images have no running statistics."""
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        """
+        :param observations: (N, C, H, W) uint8
+        :return: (N, latent_size) float32
+        """
+        return self.cnn(preprocess_obs(observations, self.observation_space))
+
+
+class LatentEncoder(nn.Module):
+    """
+    One encoder for each part of the observation space, side by side.
+
+    :param observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these
+    :param image_latent_size: size of the embedding of an image
+    """
+
+    binary: th.Tensor
+
+    def __init__(self, observation_space: spaces.Space, image_latent_size: int = 32) -> None:
+        super().__init__()
+        self.is_dict = isinstance(observation_space, spaces.Dict)
+        parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"observation": observation_space}
+        self.encoders = nn.ModuleDict(
+            {
+                key: ImageEncoder(space, image_latent_size)
+                if is_image_space(space) and isinstance(space, spaces.Box)
+                else VectorEncoder(space)
+                for key, space in parts.items()
+            }
+        )
+        # (latent_size,) which dimensions are 0 or 1: their prediction is a probability
+        flags = [th.full((encoder.latent_size,), encoder.is_binary) for encoder in self.encoders.values()]
+        self.register_buffer("binary", th.cat(flags), persistent=False)
+        self.latent_size = len(self.binary)
+
+    @property
+    def has_images(self) -> bool:
+        """:return: whether a part of the observation is an image"""
+        return any(isinstance(encoder, ImageEncoder) for encoder in self.encoders.values())
+
+    def _parts(self, observations: Observations) -> dict[str, th.Tensor]:
+        return observations if isinstance(observations, dict) else {"observation": observations}
+
+    def update_statistics(self, observations: Observations) -> None:
+        """:param observations: (N, *observation shape), a training batch"""
+        for key, part in self._parts(observations).items():
+            self.encoders[key].update_statistics(part)
+
+    def forward(self, observations: Observations) -> th.Tensor:
+        """
+        :param observations: (N, *observation shape)
+        :return: (N, latent_size) float32
+        """
+        parts = self._parts(observations)
+        return th.cat([encoder(parts[key]) for key, encoder in self.encoders.items()], dim=-1)

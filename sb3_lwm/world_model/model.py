@@ -1,0 +1,134 @@
+"""The latent world model: what it sees, what it expects, and how surprised it is."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch as th
+from gymnasium import spaces
+from torch import nn
+
+from sb3_lwm.type_aliases import Observations, map_observations
+from sb3_lwm.world_model.encoders import LatentEncoder
+from sb3_lwm.world_model.normalizer import IntrinsicRewardNormalizer
+from sb3_lwm.world_model.predictor import LatentPredictor
+
+# LWM, section 5: the predictor of the labyrinth, and the one of Atari, whose input layer has no activation
+VECTOR_PREDICTOR: Mapping[str, Any] = {"input_size": 32, "gru_hidden_size": 128, "head_size": 128}
+IMAGE_PREDICTOR: Mapping[str, Any] = {
+    "input_size": 128,
+    "input_activation_fn": nn.Identity,
+    "gru_hidden_size": 256,
+    "head_size": 256,
+}
+
+
+class LatentWorldModel(nn.Module):
+    """
+    Encoder, recurrent predictor of the next latent, and the normaliser that turns its error into an intrinsic reward
+    (LWM, section 4).
+
+    :param observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these; images channels-first
+    :param action_space: Discrete
+    :param intrinsic_reward_scale: of the normalised error
+    :param intrinsic_reward_clip: bound of the normalised error; None for none
+    :param intrinsic_reward_momentum: of the error's running mean and standard deviation
+    :param image_latent_size: size of an image's embedding
+    :param predictor_kwargs: sizes of the :class:`LatentPredictor`, by default those of the paper
+    """
+
+    n_updates: th.Tensor
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Discrete,
+        intrinsic_reward_scale: float = 1.0,
+        intrinsic_reward_clip: float | None = None,
+        intrinsic_reward_momentum: float = 0.99,
+        image_latent_size: int = 32,
+        predictor_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = LatentEncoder(observation_space, image_latent_size)
+        defaults = IMAGE_PREDICTOR if self.encoder.has_images else VECTOR_PREDICTOR
+        self.predictor = LatentPredictor(
+            self.encoder.latent_size,
+            int(action_space.n),
+            self.encoder.binary,
+            **{**defaults, **(predictor_kwargs or {})},
+        )
+        self.normalizer = IntrinsicRewardNormalizer(
+            intrinsic_reward_scale, intrinsic_reward_clip, intrinsic_reward_momentum
+        )
+        # pretraining included; a buffer, so that a loaded model is not pretrained again
+        self.register_buffer("n_updates", th.zeros((), dtype=th.int64))
+
+    @property
+    def latent_size(self) -> int:
+        """:return: size of a latent, ``Z``"""
+        return self.encoder.latent_size
+
+    @property
+    def hidden_size(self) -> int:
+        """:return: size of the predictor's memory"""
+        return self.predictor.memory.hidden_size
+
+    def encode(self, observations: Observations) -> th.Tensor:
+        """
+        The encoder gets no gradient from the predictor (LWM, section 4.2).
+
+        :param observations: (T, B, *observation shape)
+        :return: (T, B, Z) float32
+        """
+        parts = observations if isinstance(observations, dict) else {"": observations}
+        shape = next(iter(parts.values())).shape[:2]
+        with th.no_grad():
+            latents = self.encoder(map_observations(lambda part: part.flatten(0, 1), observations))
+        return latents.unflatten(0, shape)
+
+    def observe(
+        self, observations: Observations, predicted_latents: th.Tensor, episode_starts: th.Tensor
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """
+        Compare one observation with what was expected.
+
+        :param observations: (B, *observation shape)
+        :param predicted_latents: (B, Z) float, from the step before
+        :param episode_starts: (B,) bool, nothing was expected here
+        :return: (B, Z) float latents, (B,) float intrinsic rewards
+        """
+        latents = self.encoder(observations)
+        return latents, self.intrinsic_rewards(prediction_errors(latents, predicted_latents), episode_starts)
+
+    def expect(
+        self, latents: th.Tensor, actions: th.Tensor, hidden: th.Tensor, resets: th.Tensor
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """
+        Predict the next latents along a sequence; see :meth:`LatentPredictor.forward`.
+
+        :param latents: (T, B, Z) float
+        :param actions: (T, B) int64
+        :param hidden: (B, hidden_size) float
+        :param resets: (T, B) bool
+        :return: (T, B, Z) float, (B, hidden_size) float
+        """
+        return self.predictor(latents, actions, hidden, resets)
+
+    def intrinsic_rewards(self, errors: th.Tensor, episode_starts: th.Tensor) -> th.Tensor:
+        """
+        :param errors: (...) float, prediction error of each observation
+        :param episode_starts: (...) bool; a reset is no surprise, its reward is 0
+        :return: (...) float
+        """
+        return self.normalizer(errors).masked_fill(episode_starts, 0.0)
+
+
+def prediction_errors(latents: th.Tensor, predicted_latents: th.Tensor) -> th.Tensor:
+    """
+    ``e = mean over dimensions of (z - z')^2`` (LWM, eq. 3).
+
+    :param latents: (..., Z) float
+    :param predicted_latents: (..., Z) float
+    :return: (...) float
+    """
+    return (latents - predicted_latents).square().mean(dim=-1)

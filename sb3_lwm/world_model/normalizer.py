@@ -1,0 +1,84 @@
+"""Running statistics that live with the model's weights: saved, loaded and moved between devices like them."""
+
+import torch as th
+from torch import nn
+
+
+class IntrinsicRewardNormalizer(nn.Module):
+    """
+    ``r = scale * clip((e - mu) / sigma, -clip, clip)`` of prediction errors ``e`` (LWM, section 4.3).
+
+    ``mu`` and ``sigma`` are exponential averages of the mean and the standard deviation of each training batch, first set
+    by the first batch. Before that the reward is 0.
+
+    :param scale: of the intrinsic reward
+    :param clip: bound in standard deviations; None for none
+    :param momentum: weight of the old average, in [0, 1)
+    """
+
+    mean: th.Tensor
+    std: th.Tensor
+    initialized: th.Tensor
+
+    def __init__(self, scale: float = 1.0, clip: float | None = None, momentum: float = 0.99) -> None:
+        super().__init__()
+        self.scale = scale
+        self.clip = clip
+        self.momentum = momentum
+        self.register_buffer("mean", th.zeros(()))
+        self.register_buffer("std", th.ones(()))
+        self.register_buffer("initialized", th.zeros((), dtype=th.bool))
+
+    def update(self, errors: th.Tensor) -> None:
+        """:param errors: (N,) float, prediction errors of a training batch, N > 1"""
+        std, mean = th.std_mean(errors)
+        momentum = th.where(self.initialized, self.momentum, 0.0)
+        self.mean.lerp_(mean, 1.0 - momentum)
+        self.std.lerp_(std, 1.0 - momentum)
+        self.initialized.fill_(True)
+
+    def forward(self, errors: th.Tensor) -> th.Tensor:
+        """
+        :param errors: any shape, float
+        :return: intrinsic rewards, same shape
+        """
+        rewards = (errors - self.mean) / self.std.clamp(min=1e-8)
+        if self.clip is not None:
+            rewards = rewards.clamp(-self.clip, self.clip)
+        return self.scale * rewards * self.initialized
+
+
+class RunningStandardizer(nn.Module):
+    """
+    Standardises real-valued observations by their mean and variance so far (Chan et al. 1979, as VecNormalize does).
+
+    :param size: number of dimensions
+    :param clip: bound in standard deviations
+    """
+
+    mean: th.Tensor
+    variance: th.Tensor
+    count: th.Tensor
+
+    def __init__(self, size: int, clip: float = 10.0) -> None:
+        super().__init__()
+        self.clip = clip
+        self.register_buffer("mean", th.zeros(size))
+        self.register_buffer("variance", th.ones(size))
+        self.register_buffer("count", th.zeros((), dtype=th.float64))
+
+    def update(self, values: th.Tensor) -> None:
+        """:param values: (N, size) float, a training batch"""
+        variance, mean = th.var_mean(values, dim=0, correction=0)
+        weight = (len(values) / (self.count + len(values))).to(mean.dtype)
+        shift = mean - self.mean
+        self.variance.lerp_(variance, weight).add_(shift.square() * weight * (1.0 - weight))
+        self.mean.lerp_(mean, weight)
+        self.count += len(values)
+
+    def forward(self, values: th.Tensor) -> th.Tensor:
+        """
+        :param values: (..., size) float
+        :return: standardised values, same shape
+        """
+        return ((values - self.mean) / th.sqrt(self.variance + 1e-8)).clamp(-self.clip, self.clip)

@@ -1,0 +1,65 @@
+"""Makes the Zoo know the algorithm and find its hyperparameters."""
+
+import functools
+import importlib
+import inspect
+from types import ModuleType
+from typing import Any
+
+from rl_zoo3.utils import ALGOS
+
+from sb3_lwm.lwm_dqn import LWMDQN
+from sb3_lwm.zoo.hyperparameters import find_hyperparameters
+
+ALGORITHM = "lwm_dqn"
+
+
+class _PatchedOnFirstUse(ModuleType):
+    """The module ``rl_zoo3.exp_manager`` until somebody takes ``ExperimentManager`` out of it, which is then patched."""
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if name == "ExperimentManager":
+            self.__class__ = ModuleType  # type: ignore[assignment]
+            _find_hyperparameters_by_default(value)
+        return value
+
+
+def register() -> None:
+    """
+    Add ``lwm_dqn`` to the Zoo's algorithms and let it find its hyperparameters without ``--conf-file``.
+
+    The environments are registered by the import of ``sb3_lwm``. May be called again at no cost.
+    """
+    # The Zoo's modules have all imported this one dictionary by name: it must be changed in place.
+    ALGOS[ALGORITHM] = LWMDQN
+    exp_manager = importlib.import_module("rl_zoo3.exp_manager")
+    if hasattr(exp_manager, "ExperimentManager"):
+        _find_hyperparameters_by_default(exp_manager.ExperimentManager)
+    else:
+        # rl_zoo3.exp_manager imports custom_envs, which calls us, before it defines the class.
+        exp_manager.__class__ = _PatchedOnFirstUse
+
+
+def _find_hyperparameters_by_default(experiment_manager: type) -> None:
+    """
+    Let ``ExperimentManager`` look into our files when it is given none; the Zoo looks into a folder of its own only.
+
+    :param experiment_manager: the class, changed in place: the Zoo's modules have imported it by name
+    """
+    original = experiment_manager.__init__  # type: ignore[misc]
+    if hasattr(original, "finds_lwm_dqn_hyperparameters"):
+        return
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def patched(*args: Any, **kwargs: Any) -> None:
+        bound = signature.bind(*args, **kwargs)
+        given = bound.arguments
+        if given["algo"] == ALGORITHM and given.get("config") is None:
+            env_id = given["env_id"]
+            given["config"] = str(find_hyperparameters(env_id, is_atari=given["self"].is_atari(env_id)))
+        original(*bound.args, **bound.kwargs)
+
+    patched.finds_lwm_dqn_hyperparameters = True  # type: ignore[attr-defined]
+    experiment_manager.__init__ = patched  # type: ignore[misc]

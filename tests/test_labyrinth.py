@@ -1,0 +1,495 @@
+"""The labyrinth: its rules, its statistics against known values, and its manners towards Gymnasium and SB3."""
+
+from collections import Counter, deque
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env as check_gymnasium_env
+from stable_baselines3.common.env_checker import check_env as check_sb3_env
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+
+from sb3_lwm.envs import PartiallyObservableLabyrinthEnv, register_envs
+
+LEFT, DOWN, RIGHT, UP = range(4)
+SHIFTS = ((0, -1), (1, 0), (0, 1), (-1, 0))  # (rows, columns) of each action
+IDS = {"POL-v0": 3, "POL-3x3-v0": 3, "POL-4x4-v0": 4, "POL-5x5-v0": 5, "POL-6x6-v0": 6}
+
+# A labyrinth made by hand, and its passages as bits of the actions.
+HAND_MADE_TEXT = """\
++---+---+---+
+|           |
++   +---+   +
+|   |       |
++   +---+   +
+|   |       |
++---+---+---+"""
+HAND_MADE_ACTIONS = (
+    ((RIGHT, DOWN), (LEFT, RIGHT), (LEFT, DOWN)),
+    ((UP, DOWN), (RIGHT,), (LEFT, UP, DOWN)),
+    ((UP,), (RIGHT,), (LEFT, UP)),
+)
+
+
+def make_hand_made_env(start, render_mode=None):
+    """
+    :param start: row and column of the start cell
+    :param render_mode: given to the environment
+    :return: a reset 3x3 environment with the labyrinth above
+    """
+    env = PartiallyObservableLabyrinthEnv(3, render_mode=render_mode)
+    env._carve = lambda: [sum(1 << action for action in actions) for row in HAND_MADE_ACTIONS for actions in row]
+    env.reset(seed=0)
+    while env.position != start:
+        env.reset()
+    return env
+
+
+def measure_distances(passages, start):
+    """
+    :param passages: shape (size, size, 4), bool
+    :param start: row and column
+    :return: steps from the start to every cell that can be reached, keyed by (row, column)
+    """
+    distances = {start: 0}
+    queue = deque([start])
+    while queue:
+        row, column = queue.popleft()
+        for action in np.flatnonzero(passages[row, column]):
+            neighbour = (row + SHIFTS[action][0], column + SHIFTS[action][1])
+            if neighbour not in distances:
+                distances[neighbour] = distances[row, column] + 1
+                queue.append(neighbour)
+    return distances
+
+
+def play_depth_first(env, random):
+    """
+    Play one episode with a perfect memory, which needs the observations only.
+
+    :param env: environment without a time limit
+    :param random: generator that chooses among the unvisited branches
+    :return: number of steps
+    """
+    observation, _ = env.reset()
+    here, seen, way_back, steps, terminated = (0, 0), {(0, 0)}, [], 0, False
+    while not terminated:
+        steps_to = {action: (here[0] + SHIFTS[action][0], here[1] + SHIFTS[action][1]) for action in range(4)}
+        branches = [action for action in np.flatnonzero(observation) if steps_to[action] not in seen]
+        if branches:
+            action = random.choice(branches)
+            way_back.append((action + 2) % 4)
+        else:
+            action = way_back.pop()
+        observation, _, terminated, _, _ = env.step(action)
+        here = steps_to[action]
+        seen.add(here)
+        steps += 1
+    return steps
+
+
+def play_randomly(env, random, limit=1000):
+    """
+    :param env: environment without a time limit
+    :param random: generator of the actions
+    :param limit: steps after which the episode is cut
+    :return: number of steps
+    """
+    env.reset()
+    for step, action in enumerate(random.integers(4, size=limit), start=1):
+        if env.step(action)[2]:
+            return step
+    return limit
+
+
+def enumerate_depth_first_trees(size):
+    """
+    Every tree that randomised depth-first search from (0, 0) can make, with its exact probability.
+
+    :param size: cells along a side
+    :return: probability of each tree, a frozenset of frozensets of two cells
+    """
+    probabilities = Counter()
+
+    def carve(path, reached, edges, probability):
+        if len(reached) == size * size:
+            probabilities[frozenset(edges)] += probability
+            return
+        row, column = path[-1]
+        around = [(row + rows, column + columns) for rows, columns in SHIFTS]
+        choices = [cell for cell in around if min(cell) >= 0 and max(cell) < size and cell not in reached]
+        if not choices:
+            carve(path[:-1], reached, edges, probability)
+        for cell in choices:
+            edge = frozenset({path[-1], cell})
+            carve([*path, cell], reached | {cell}, [*edges, edge], probability / len(choices))
+
+    carve([(0, 0)], {(0, 0)}, [], 1.0)
+    return probabilities
+
+
+def list_edges(passages):
+    """
+    :param passages: shape (size, size, 4), bool
+    :return: the same labyrinth as a frozenset of frozensets of two cells
+    """
+    return frozenset(
+        frozenset({(int(row), int(column)), (int(row) + SHIFTS[action][0], int(column) + SHIFTS[action][1])})
+        for row, column, action in np.argwhere(passages)
+    )
+
+
+def chi_square_excess(counts, expected):
+    """
+    :param counts: observed counts, shape (n,)
+    :param expected: expected counts, shape (n,)
+    :return: the chi-square statistic in standard deviations above its mean
+    """
+    freedom = len(counts) - 1
+    return (((counts - expected) ** 2 / expected).sum() - freedom) / np.sqrt(2 * freedom)
+
+
+# The labyrinth
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 6, 9])
+def test_labyrinth_is_a_spanning_tree(size):
+    env = PartiallyObservableLabyrinthEnv(size)
+    for seed in range(30):
+        env.reset(seed=seed)
+        passages = env.passages
+        assert passages.shape == (size, size, 4) and passages.dtype == bool
+        assert not passages[:, 0, LEFT].any() and not passages[:, -1, RIGHT].any()
+        assert not passages[0, :, UP].any() and not passages[-1, :, DOWN].any()
+        np.testing.assert_array_equal(passages[:, :-1, RIGHT], passages[:, 1:, LEFT])
+        np.testing.assert_array_equal(passages[:-1, :, DOWN], passages[1:, :, UP])
+        assert passages.sum() == 2 * (size * size - 1)
+        assert len(measure_distances(passages, (0, 0))) == size * size
+
+
+def test_first_passage_is_down_or_right_with_equal_probability():
+    # The grid without a corner is connected, so the search never comes back to the corner for a second passage.
+    env = PartiallyObservableLabyrinthEnv(5)
+    env.reset(seed=1)
+    first = []
+    for _ in range(2000):
+        env.reset()
+        actions = np.flatnonzero(env.passages[0, 0])
+        assert len(actions) == 1
+        first.append(actions[0])
+    assert set(first) == {DOWN, RIGHT}
+    assert abs(np.mean(np.equal(first, RIGHT)) - 0.5) < 4 * 0.5 / np.sqrt(2000)
+
+
+def test_labyrinths_have_the_exact_distribution_of_the_search():
+    probabilities = enumerate_depth_first_trees(3)
+    assert sum(probabilities.values()) == pytest.approx(1.0)
+    env = PartiallyObservableLabyrinthEnv(3)
+    env.reset(seed=2)
+    counts = Counter()
+    for _ in range(4000):
+        env.reset()
+        counts[list_edges(env.passages)] += 1
+    assert counts.keys() == probabilities.keys()
+    trees = list(probabilities)
+    observed, expected = (np.array([table[tree] for tree in trees]) for table in (counts, probabilities))
+    assert abs(chi_square_excess(observed, 4000 * expected)) < 4
+
+
+def test_start_is_uniform():
+    env = PartiallyObservableLabyrinthEnv(3)
+    env.reset(seed=3)
+    counts = np.zeros((3, 3))
+    for _ in range(3000):
+        env.reset()
+        counts[env.position] += 1
+    assert abs(chi_square_excess(counts.ravel(), np.full(9, 3000 / 9))) < 4
+
+
+def test_seed_decides_labyrinth_and_start():
+    first, second = PartiallyObservableLabyrinthEnv(6), PartiallyObservableLabyrinthEnv(6)
+    labyrinths = set()
+    for seed in range(20):
+        first.reset(seed=seed)
+        second.reset(seed=seed)
+        for _ in range(3):
+            assert list_edges(first.passages) == list_edges(second.passages)
+            assert first.position == second.position
+            labyrinths.add(list_edges(first.passages))
+            first.reset()
+            second.reset()
+    # Neither another seed nor another reset without a seed repeats a labyrinth.
+    assert len(labyrinths) == 60
+
+
+# Moves, observations, the end
+
+
+@pytest.mark.parametrize("row", range(3))
+@pytest.mark.parametrize("column", range(3))
+@pytest.mark.parametrize("action", range(4))
+def test_moves_in_a_hand_made_labyrinth(row, column, action):
+    env = make_hand_made_env((row, column))
+    open_actions = HAND_MADE_ACTIONS[row][column]
+    end = (row + SHIFTS[action][0], column + SHIFTS[action][1]) if action in open_actions else (row, column)
+    observation, reward, terminated, truncated, info = env.step(action)
+    assert env.position == end
+    assert observation.tolist() == [int(choice in HAND_MADE_ACTIONS[end[0]][end[1]]) for choice in range(4)]
+    assert reward == -1.0 and terminated is False and truncated is False
+    assert info == {"visited_cells": 1 + (end != (row, column))}
+    visited = {(row, column), end}
+    assert {(int(r), int(c)) for r, c in np.argwhere(env.visited)} == visited
+
+
+def test_observation_is_the_passages_of_the_current_cell():
+    env = PartiallyObservableLabyrinthEnv(5)
+    random = np.random.default_rng(0)
+    for seed in range(10):
+        observation, info = env.reset(seed=seed)
+        assert info == {"visited_cells": 1} and env.visited.sum() == 1 and env.visited[env.position]
+        for _ in range(100):
+            assert observation.shape == (4,) and observation.dtype == np.int8
+            np.testing.assert_array_equal(observation, env.passages[env.position])
+            observation = env.step(random.integers(4))[0]
+
+
+def test_what_is_handed_out_can_be_written_to():
+    env = make_hand_made_env((0, 1))
+    before = env.passages
+    observation = env.step(LEFT)[0]
+    observation[:] = 7
+    env.passages[:] = True
+    env.visited[:] = True
+    assert env.step(LEFT)[0].tolist() == [0, 1, 1, 0]
+    np.testing.assert_array_equal(env.passages, before)
+    assert env.visited.sum() == 2
+
+
+def test_terminates_when_the_last_cell_is_visited_and_not_before():
+    env = make_hand_made_env((2, 0))
+    walk = [UP, UP, RIGHT, RIGHT, DOWN, LEFT, RIGHT, DOWN, LEFT]
+    steps = [env.step(action) for action in walk]
+    assert [step[2] for step in steps] == [False] * 8 + [True]
+    assert [step[4]["visited_cells"] for step in steps] == [2, 3, 4, 5, 6, 7, 7, 8, 9]
+    env.reset()
+    assert env.visited.sum() == 1 and env.step(LEFT)[2] is False
+
+
+def test_return_is_minus_the_number_of_steps():
+    env = gym.make("POL-3x3-v0")
+    env.action_space.seed(0)
+    env.reset(seed=0)
+    episode_return, steps, terminated, truncated = 0.0, 0, False, False
+    while not (terminated or truncated):
+        _, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+        episode_return += reward
+        steps += 1
+        assert terminated == env.unwrapped.visited.all()
+    assert terminated and episode_return == -steps
+
+
+def test_registered_ids_truncate_after_1000_steps_and_the_bare_class_never():
+    env = gym.make("POL-4x4-v0")
+    observation, _ = env.reset(seed=0)
+    wall = int(np.flatnonzero(observation == 0)[0])
+    steps = [env.step(wall)[2:4] for _ in range(1000)]
+    assert steps == [(False, False)] * 999 + [(False, True)]
+    assert env.unwrapped.step(wall)[2:4] == (False, False)
+
+
+@pytest.mark.parametrize("action", [2, np.int64(2), np.uint8(2), np.array(2)])
+def test_integer_actions_of_every_kind(action):
+    # `predict` of an SB3 model gives an array of shape () for one observation.
+    env = make_hand_made_env((0, 0))
+    env.step(action)
+    assert env.position == (0, 1)
+
+
+# Known results
+
+
+@pytest.mark.parametrize(("size", "known"), [(3, 10.3), (4, 20.1), (5, 33.0), (6, 49.1)])
+def test_shortest_walk_matches_the_known_mean(size, known):
+    # In a tree a walk through all cells takes every passage twice, save those on the way to the cell it ends in.
+    env = PartiallyObservableLabyrinthEnv(size)
+    env.reset(seed=4)
+    lengths = []
+    for _ in range(500):
+        env.reset()
+        lengths.append(2 * (size * size - 1) - max(measure_distances(env.passages, env.position).values()))
+    assert np.mean(lengths) == pytest.approx(known, rel=0.03)
+
+
+@pytest.mark.parametrize(("size", "known"), [(3, 11.7), (4, 23.6), (5, 39.9), (6, 60.1)])
+def test_perfect_memory_matches_the_known_mean(size, known):
+    env = PartiallyObservableLabyrinthEnv(size)
+    env.reset(seed=5)
+    random = np.random.default_rng(5)
+    assert np.mean([play_depth_first(env, random) for _ in range(300)]) == pytest.approx(known, rel=0.03)
+
+
+@pytest.mark.parametrize(("size", "known", "tolerance"), [(3, 154, 15), (4, 480, 40)])
+def test_random_walk_matches_the_known_mean(size, known, tolerance):
+    env = PartiallyObservableLabyrinthEnv(size)
+    env.reset(seed=6)
+    random = np.random.default_rng(6)
+    assert np.mean([play_randomly(env, random) for _ in range(300)]) == pytest.approx(known, abs=tolerance)
+
+
+# Rendering
+
+
+def test_ansi_shows_walls_agent_and_visited_cells():
+    env = make_hand_made_env((0, 1), render_mode="ansi")
+    text = HAND_MADE_TEXT.split("\n")
+    text[1] = "|     @     |"
+    assert env.render() == "\n".join([*text, "visited 1 of 9 cells"])
+    env.step(RIGHT)
+    env.step(DOWN)
+    text[1], text[3] = "|     .   . |", "|   |     @ |"
+    assert env.render() == "\n".join([*text, "visited 3 of 9 cells"])
+
+
+def test_human_prints_once_at_reset_and_at_each_step(capsys):
+    env = gym.make("POL-4x4-v0", render_mode="human")
+    env.reset(seed=0)
+    texts = [capsys.readouterr().out]
+    assert env.render() is None
+    assert capsys.readouterr().out == ""
+    for action in range(4):
+        env.step(action)
+        texts.append(capsys.readouterr().out)
+        assert texts[-1].count("@") == 1 and "visited" in texts[-1]
+    assert len(set(texts)) > 1
+    same = PartiallyObservableLabyrinthEnv(4, render_mode="ansi")
+    same.reset(seed=0)
+    assert texts[0] == same.render() + "\n"
+
+
+def test_nothing_is_printed_without_human(capsys):
+    env = PartiallyObservableLabyrinthEnv(3, render_mode="rgb_array")
+    env.reset(seed=0)
+    env.step(0)
+    env.render()
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("size", [2, 3, 6])
+def test_rgb_array_shape_and_walls(size):
+    env = PartiallyObservableLabyrinthEnv(size, render_mode="rgb_array")
+    env.reset(seed=0)
+    picture = env.render()
+    side = 64 * size + 16
+    assert picture.shape == (side, side, 3) and picture.dtype == np.uint8
+    ink = picture[8, 8]
+    for row in range(size):
+        for column in range(size):
+            y, x = 8 + 64 * row + 32, 8 + 64 * column + 32
+            edge_pixels = [picture[y, x - 32], picture[y + 32, x], picture[y, x + 32], picture[y - 32, x]]
+            is_open = [bool((pixel != ink).any()) for pixel in edge_pixels]
+            assert is_open == env.passages[row, column].tolist()
+
+
+def test_rgb_array_follows_the_agent():
+    env = make_hand_made_env((0, 0), render_mode="rgb_array")
+    before = env.render()
+    np.testing.assert_array_equal(before, env.render())
+    env.step(LEFT)
+    np.testing.assert_array_equal(before, env.render())
+    env.step(RIGHT)
+    after = env.render()
+    centres = [(40, 40), (40, 104)]
+    assert after[centres[1]].tolist() == before[centres[0]].tolist()
+    assert after[centres[0]].tolist() != before[centres[0]].tolist()
+    # The cell that was left stays light, unlike one that was never visited.
+    assert after[centres[0]].tolist() != after[104, 40].tolist()
+    assert (after != before).any(axis=(1, 2)).nonzero()[0].max() < 72
+
+
+def test_render_without_a_mode_warns():
+    env = PartiallyObservableLabyrinthEnv()
+    env.reset(seed=0)
+    with pytest.warns(UserWarning, match="render_mode"):
+        assert env.render() is None
+
+
+# Errors
+
+
+@pytest.mark.parametrize("size", [1, 0, -3, 3.0, "3", None, True])
+def test_bad_size(size):
+    with pytest.raises(ValueError, match=rf"size must be an integer of at least 2, got {size!r}"):
+        PartiallyObservableLabyrinthEnv(size)
+
+
+def test_bad_render_mode():
+    with pytest.raises(ValueError, match=r"one of \['ansi', 'human', 'rgb_array'\], got 'hologram'"):
+        PartiallyObservableLabyrinthEnv(3, render_mode="hologram")
+
+
+@pytest.mark.parametrize("action", [-1, 4, 1.0, np.float32(1), "up", None, np.array([0, 1])])
+def test_bad_action(action):
+    env = make_hand_made_env((0, 1))
+    with pytest.raises(ValueError) as error:
+        env.step(action)
+    assert repr(action) in str(error.value) and "0 (left), 1 (down), 2 (right) or 3 (up)" in str(error.value)
+    assert env.position == (0, 1)
+
+
+def test_use_before_reset():
+    env = PartiallyObservableLabyrinthEnv(3, render_mode="ansi")
+    uses = [lambda: env.step(0), env.render, lambda: env.passages, lambda: env.visited, lambda: env.position]
+    for use in uses:
+        with pytest.raises(gym.error.ResetNeeded, match="reset"):
+            use()
+
+
+# Gymnasium and Stable-Baselines3
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("env_id", IDS)
+def test_both_checkers_are_content(env_id):
+    check_gymnasium_env(gym.make(env_id).unwrapped)
+    for render_mode in ("ansi", "human", "rgb_array"):
+        check_sb3_env(gym.make(env_id, render_mode=render_mode), warn=True, skip_render_check=False)
+
+
+@pytest.mark.filterwarnings("error")
+def test_registered_ids():
+    register_envs()
+    register_envs()
+    for env_id, size in IDS.items():
+        env = gym.make(env_id)
+        assert type(env.unwrapped) is PartiallyObservableLabyrinthEnv
+        assert env.unwrapped.size == size and env.spec.max_episode_steps == 1000
+        # Not the class itself: a string makes the spec light to pickle, and asks nothing of the process that unpickles it.
+        assert env.spec.entry_point == "sb3_lwm.envs.labyrinth:PartiallyObservableLabyrinthEnv"
+        assert env.observation_space == gym.spaces.MultiBinary(4) and env.action_space == gym.spaces.Discrete(4)
+    assert gym.make("POL-v0", size=7).unwrapped.size == 7
+
+
+# One worker: starting it, which imports torch, is half of the time of this file.
+@pytest.mark.parametrize(("vec_env_cls", "n_envs"), [(DummyVecEnv, 3), (SubprocVecEnv, 1)])
+def test_vectorised(vec_env_cls, n_envs):
+    # With the module in the id, the workers of SubprocVecEnv, which start bare, register the environments as well.
+    env = make_vec_env("sb3_lwm.envs:POL-3x3-v0", n_envs=n_envs, seed=0, vec_env_cls=vec_env_cls)
+    try:
+        observations = env.reset()
+        assert observations.shape == (n_envs, 4) and observations.dtype == np.int8
+        random = np.random.default_rng(0)
+        lengths = []
+        while len(lengths) < 4:
+            observations, rewards, dones, infos = env.step(random.integers(4, size=n_envs))
+            np.testing.assert_array_equal(rewards, [-1.0] * n_envs)
+            for index in np.flatnonzero(dones):
+                assert infos[index]["visited_cells"] == 9 and not infos[index]["TimeLimit.truncated"]
+                assert infos[index]["episode"]["r"] == -infos[index]["episode"]["l"]
+                lengths.append(infos[index]["episode"]["l"])
+                np.testing.assert_array_equal(
+                    observations[index], env.get_attr("passages")[index][env.get_attr("position")[index]]
+                )
+        assert len(set(lengths)) > 1
+    finally:
+        env.close()

@@ -1,0 +1,261 @@
+"""The Zoo knows the algorithm: registration, hyperparameters, and the real commands on a wheel in a foreign directory."""
+
+import argparse
+import importlib.util
+import inspect
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import pytest
+import yaml
+from rl_zoo3.exp_manager import ExperimentManager
+from rl_zoo3.utils import ALGOS
+from stable_baselines3.common.env_util import make_vec_env
+
+import sb3_lwm
+from sb3_lwm.zoo import find_hyperparameters, hyperparameters, register
+from sb3_lwm.zoo.__main__ import main
+from sb3_lwm.zoo.registration import _PatchedOnFirstUse
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+LABYRINTHS = ["POL-3x3-v0", "POL-4x4-v0", "POL-5x5-v0", "POL-6x6-v0", "POL-v0"]
+# Keys of a block that the Zoo takes for itself; all others go to the constructor.
+ZOO_KEYS = {
+    *("n_envs", "n_timesteps", "env_wrapper", "vec_env_wrapper", "frame_stack"),
+    *("normalize", "env_kwargs", "monitor_kwargs", "callback"),
+}
+
+
+def read_blocks() -> list[tuple[str, dict[str, Any]]]:
+    files = hyperparameters.hyperparameter_files()
+    return [block for file in files for block in yaml.safe_load(file.read_text(encoding="utf-8")).items()]
+
+
+# --- Registration ---
+
+
+def test_register_is_idempotent() -> None:
+    register()
+    patched = ExperimentManager.__init__
+    register()
+    assert ALGOS["lwm_dqn"] is sb3_lwm.LWMDQN
+    assert ExperimentManager.__init__ is patched
+    assert set(LABYRINTHS) <= set(gym.registry)
+
+
+@pytest.mark.parametrize(
+    ("algo", "config", "expected"),
+    [
+        ("lwm_dqn", None, str(hyperparameters.hyperparameter_files()[0].parent / "labyrinth.yml")),
+        ("lwm_dqn", "mine.yml", "mine.yml"),
+        ("ppo", None, str(Path(inspect.getfile(ExperimentManager)).parent / "hyperparams/ppo.yml")),
+    ],
+)
+def test_default_hyperparameter_file(tmp_path: Path, algo: str, config: str | None, expected: str) -> None:
+    register()
+    manager = ExperimentManager(argparse.Namespace(), algo, "POL-3x3-v0", str(tmp_path), config=config)
+    assert manager.config == expected
+
+
+def test_patch_waits_for_a_module_that_is_being_imported() -> None:
+    module = ModuleType("rl_zoo3.exp_manager")
+    module.__class__ = _PatchedOnFirstUse
+    assert not hasattr(module, "ExperimentManager")
+    module.__dict__["ExperimentManager"] = type("ExperimentManager", (), {"__init__": lambda self, algo: None})
+    assert hasattr(module.ExperimentManager.__init__, "finds_lwm_dqn_hyperparameters")
+    assert type(module) is ModuleType
+
+
+def test_custom_envs_warns_if_the_package_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sb3_lwm.zoo", None)  # the import system then raises ImportError
+    with pytest.warns(UserWarning, match=r"will not know the algorithm 'lwm_dqn'.*pip install"):
+        runpy.run_path(str(REPOSITORY / "custom_envs.py"))
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), (["no_such_script"], 2), ([], 2)])
+def test_entry_names_the_scripts(
+    arguments: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["zoo", *arguments])
+    with pytest.raises(SystemExit) as exit_info:
+        main()
+    assert exit_info.value.code == code
+    output = "".join(capsys.readouterr())
+    assert "python -m sb3_lwm.zoo" in output
+    assert not arguments or ("record_video" in output and "plot_train" in output)
+
+
+# --- Hyperparameters ---
+
+
+@pytest.mark.parametrize("env_id", LABYRINTHS)
+def test_every_labyrinth_has_a_block(env_id: str) -> None:
+    file = find_hyperparameters(env_id, is_atari=False)
+    assert env_id in yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def test_hyperparameter_lookup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [tmp_path / "a.yml", tmp_path / "b.yml"]
+    files[0].write_text("default: {gamma: 0.9}\n")
+    files[1].write_text("POL-3x3-v0: {gamma: 0.9}\natari: {gamma: 0.9}\n")
+    monkeypatch.setattr(hyperparameters, "hyperparameter_files", lambda: files)
+    assert find_hyperparameters("POL-3x3-v0", is_atari=False) == files[1]
+    assert find_hyperparameters("CartPole-v1", is_atari=False) == files[0]
+    assert find_hyperparameters("ALE/Pong-v5", is_atari=True) == files[1]
+    files.pop()
+    with pytest.raises(ValueError, match=r"ALE/Pong-v5.*'atari' is in a\.yml.*--conf-file"):
+        find_hyperparameters("ALE/Pong-v5", is_atari=True)
+
+
+def test_default_block_serves_unknown_environments() -> None:
+    file = find_hyperparameters("CartPole-v1", is_atari=False)
+    assert "default" in yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def test_missing_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hyperparameters, "_PACKAGE", tmp_path / "sb3_lwm")
+    with pytest.raises(FileNotFoundError, match=r"hyperparams/\*\.yml.*--conf-file"):
+        hyperparameters.hyperparameter_files()
+
+
+def test_no_key_is_in_two_files() -> None:
+    keys = [key for key, _ in read_blocks()]
+    assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize(("key", "block"), read_blocks(), ids=lambda value: value if isinstance(value, str) else "block")
+def test_block_constructs_a_model(key: str, block: dict[str, Any]) -> None:
+    arguments = {name: value for name, value in block.items() if name not in ZOO_KEYS}
+    assert set(arguments) <= set(inspect.signature(sb3_lwm.LWMDQN).parameters)
+    # YAML reads 1e-4 as a string: it must be written !!float 1e-4.
+    assert [name for name, value in arguments.items() if isinstance(value, str)] == ["policy"]
+    assert block["n_timesteps"] > block["learning_starts"]
+    env = make_vec_env("CartPole-v1" if key == "default" else key, n_envs=block["n_envs"])
+    model = sb3_lwm.LWMDQN(env=env, **arguments)
+    assert model.burn_in == block["burn_in"]
+    env.close()
+
+
+# --- The commands, on a wheel, in a directory that has nothing to do with the repository ---
+
+
+class Installation(NamedTuple):
+    """A wheel, and the folder in which it was installed."""
+
+    wheel: Path
+    site: Path
+
+    def run(self, cwd: Path, *arguments: str) -> str:
+        """
+        :param cwd: working directory, also the first place where Python looks for modules
+        :param arguments: of the Python interpreter
+        :return: everything that was printed
+        """
+        # The wheel goes before an editable install that the environment may have.
+        variables = {**os.environ, "PYTHONPATH": str(self.site), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+        command = [sys.executable, *arguments]
+        result = subprocess.run(command, cwd=cwd, env=variables, text=True, capture_output=True, timeout=300)
+        assert result.returncode == 0, f"{command} failed:\n{result.stdout}\n{result.stderr}"
+        return result.stdout + result.stderr
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"  # a copy: building leaves files behind, and would pick up those of an earlier build
+    for package in ("sb3_lwm", "hyperparams"):
+        shutil.copytree(REPOSITORY / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("setup.cfg", "pyproject.toml", "custom_envs.py", "LICENSE", "README.md"):
+        shutil.copy(REPOSITORY / file, source)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", source, "--no-deps", "--no-build-isolation", "--wheel-dir", folder], check=True)
+    (wheel,) = folder.glob("*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", folder / "site", wheel], check=True)
+    return Installation(wheel, folder / "site")
+
+
+TRAIN = [
+    *("--algo", "lwm_dqn", "--env", "POL-3x3-v0", "-n", "400", "--eval-freq", "200", "--eval-episodes", "1", "-params"),
+    *("n_envs:2", "learning_starts:200", "buffer_size:1000", "batch_size:4", "burn_in:2", "unroll:4"),
+    *("pretraining_updates:2", "pretraining_batch_size:4", "pretraining_sequence_length:8"),
+]
+PLAY = ["--algo", "lwm_dqn", "--env", "POL-3x3-v0", "-f", "logs"]
+
+
+@pytest.fixture(scope="module")
+def trained(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The working directory of a training with the Zoo's own command."""
+    cwd = tmp_path_factory.mktemp("anywhere")
+    output = installation.run(cwd, "-m", "rl_zoo3.train", *TRAIN)
+    assert f"Loading hyperparameters from: {installation.site / 'sb3_lwm/hyperparams/labyrinth.yml'}" in output
+    return cwd
+
+
+def test_wheel_is_complete(installation: Installation) -> None:
+    names = set(zipfile.ZipFile(installation.wheel).namelist())
+    modules = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "sb3_lwm").rglob("*.py")}
+    settings = {f"sb3_lwm/hyperparams/{path.name}" for path in (REPOSITORY / "hyperparams").glob("*.yml")}
+    assert modules | settings | {"custom_envs.py", "sb3_lwm/py.typed"} <= names
+    assert not [name for name in names if name.startswith(("tests", "benchmarks"))]
+
+
+def test_import_of_the_package_leaves_the_zoo_alone(installation: Installation, tmp_path: Path) -> None:
+    code = "import sys, sb3_lwm; print(sb3_lwm.__version__, sb3_lwm.__file__, 'rl_zoo3' in sys.modules)"
+    version, file, zoo = installation.run(tmp_path, "-c", code).split()
+    assert (version, zoo) == (sb3_lwm.__version__, "False")
+    assert Path(file).is_relative_to(installation.site)
+
+
+def test_train(trained: Path) -> None:
+    run = trained / "logs/lwm_dqn/POL-3x3-v0_1"
+    assert {"POL-3x3-v0.zip", "best_model.zip", "evaluations.npz"} <= {path.name for path in run.iterdir()}
+
+
+def test_enjoy(installation: Installation, trained: Path) -> None:
+    output = installation.run(trained, "-m", "rl_zoo3.enjoy", *PLAY, "--no-render", "-n", "1100")
+    assert "Mean reward: " in output
+
+
+def test_enjoy_with_rendering(installation: Installation, trained: Path) -> None:
+    output = installation.run(trained, "-m", "rl_zoo3.enjoy", *PLAY, "-n", "3")
+    assert output.count("of 9 cells") >= 4  # one picture of the reset, then one of each step
+
+
+def test_record_video(installation: Installation, trained: Path) -> None:
+    installation.run(trained, "-m", "rl_zoo3.record_video", *PLAY, "-n", "5", "-o", "videos")
+    assert list((trained / "videos").glob("*.mp4"))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("rliable") is None, reason="needs the extra 'plots'")
+def test_plots(installation: Installation, trained: Path) -> None:
+    options = ["-a", "lwm_dqn", "-e", "POL-3x3-v0", "-f", "logs", "--no-display", "-o", "results"]
+    output = installation.run(trained, "-m", "rl_zoo3.plots.all_plots", *options)
+    assert "POL-3x3" in output
+    assert (trained / "results.pkl").exists()
+
+
+def test_own_entry(installation: Installation, tmp_path: Path) -> None:
+    # A custom_envs of the user's hides ours: this entry must do without.
+    (tmp_path / "custom_envs.py").write_text("")
+    installation.run(tmp_path, "-m", "sb3_lwm.zoo", "train", *TRAIN)
+    output = installation.run(tmp_path, "-m", "sb3_lwm.zoo", "enjoy", *PLAY, "--no-render", "-n", "3")
+    assert "Loading logs/lwm_dqn/POL-3x3-v0_1/POL-3x3-v0.zip" in output
+
+
+def test_custom_envs_of_the_user(installation: Installation, tmp_path: Path) -> None:
+    (tmp_path / "custom_envs.py").write_text("import sb3_lwm.zoo; sb3_lwm.zoo.register()\n")
+    # record_video begins like this: register() runs when the class does not exist yet.
+    code = (
+        "from rl_zoo3.exp_manager import ExperimentManager; from rl_zoo3.utils import ALGOS;"
+        "print(ExperimentManager(None, 'lwm_dqn', 'POL-3x3-v0', 'logs').config, 'lwm_dqn' in ALGOS)"
+    )
+    config, known = installation.run(tmp_path, "-c", code).split()[-2:]
+    assert (Path(config).name, known) == ("labyrinth.yml", "True")
