@@ -1,10 +1,11 @@
 """Latent world models for intrinsically motivated exploration, as an extension of Stable-Baselines3."""
 
 import sb3_lwm.envs  # noqa: F401  registers the labyrinths
-from sb3_lwm.buffers import PrioritizedSequenceReplayBuffer, SequenceReplayBuffer
+from sb3_lwm.buffers import SequenceReplayBuffer
 from sb3_lwm.callbacks import LatentWorldModelCallback
 from sb3_lwm.lwm_dqn import LWMDQN
 from sb3_lwm.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
+from sb3_lwm.prioritized_buffer import PrioritizedSequenceReplayBuffer
 from sb3_lwm.version import __version__
 
 __all__ = [

@@ -10,25 +10,21 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import LinearSchedule
-from stable_baselines3.dqn.dqn import DQN
 
-from sb3_lwm.buffers import VEC_NORMALIZE_REMEDY, PrioritizedSequenceReplayBuffer, SequenceReplayBuffer
+from sb3_lwm.arguments import check_arguments
+from sb3_lwm.buffers import SequenceReplayBuffer
 from sb3_lwm.callbacks import LatentWorldModelCallback
-from sb3_lwm.policies import CnnPolicy, LWMPolicy, MlpPolicy, MultiInputPolicy, RecurrentQNetwork
-from sb3_lwm.td_learning import (
-    double_q_values,
-    epsilon_ladder,
-    n_step_returns,
-    rescale_value,
-    sequence_priorities,
-    unrescale_value,
-)
-from sb3_lwm.type_aliases import RecurrentState, SequenceSamples, map_observations
+from sb3_lwm.policies import CnnPolicy, LWMPolicy, MlpPolicy, MultiInputPolicy
+from sb3_lwm.prioritized_buffer import PrioritizedSequenceReplayBuffer
+from sb3_lwm.q_network import RecurrentQNetwork
+from sb3_lwm.recurrent_dqn import RecurrentDQN
+from sb3_lwm.td_learning import epsilon_ladder, q_learning_errors, sequence_priorities
+from sb3_lwm.type_aliases import SequenceSamples
 
 SelfLWMDQN = TypeVar("SelfLWMDQN", bound="LWMDQN")
 
 
-class LWMDQN(DQN):
+class LWMDQN(RecurrentDQN):
     """
     Recurrent dueling double DQN with sequence replay and the intrinsic reward of a latent world model.
 
@@ -190,9 +186,6 @@ class LWMDQN(DQN):
         self.pretraining_updates = pretraining_updates
         self.pretraining_batch_size = pretraining_batch_size
         self.pretraining_sequence_length = pretraining_sequence_length
-        # memory before the last observation, and after it
-        self._last_state: RecurrentState | None = None
-        self._next_state: RecurrentState | None = None
         self._world_model_callback: LatentWorldModelCallback | None = None
         if _init_setup_model:
             self._setup_model()
@@ -203,7 +196,7 @@ class LWMDQN(DQN):
         return self.burn_in + self.unroll + self.n_steps
 
     def _setup_model(self) -> None:
-        self._check_arguments()
+        check_arguments(self)
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         # The replay buffer waits for learn(): a model that is loaded to act needs none
@@ -235,9 +228,6 @@ class LWMDQN(DQN):
             "world_model_kwargs": world_model_kwargs,
         }
 
-    def _check_arguments(self) -> None:
-        pass
-
     def _make_replay_buffer(self) -> SequenceReplayBuffer:
         kwargs: dict[str, Any] = {"sequence_length": self.sequence_length}
         buffer_class = self.replay_buffer_class
@@ -268,10 +258,6 @@ class LWMDQN(DQN):
     ) -> tuple[int, BaseCallback]:
         if self.replay_buffer is None:
             self.replay_buffer = self._make_replay_buffer()
-        if reset_num_timesteps or self._last_obs is None:
-            # SB3 is about to reset the environments
-            self.replay_buffer.truncate_episodes()
-            self._last_state = None
         return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
@@ -288,56 +274,10 @@ class LWMDQN(DQN):
             callback = CallbackList([self._world_model_callback, *others])
         return super()._init_callback(callback, progress_bar)
 
-    def _sample_action(
-        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
-    ) -> tuple[np.ndarray, np.ndarray]:
-        assert self._last_obs is not None and self._last_episode_starts is not None
-        if self._last_state is None:
-            self._last_state = self.policy.initial_state(n_envs)
-        # the networks are stepped in the warm-up too: its sequences are stored with their memory
-        epsilons = 1.0 if self.num_timesteps < learning_starts else self._exploration_epsilons()
-        observations, _ = self.policy.obs_to_tensor(self._last_obs)
-        starts = th.as_tensor(self._last_episode_starts, dtype=th.bool, device=self.device)
-        actions, self._next_state = self.policy.act(observations, self._last_state, starts, epsilons)
-        return actions, actions
-
     def _exploration_epsilons(self) -> np.ndarray | float:
         if self.exploration_eps_base is None:
             return self.exploration_rate
         return np.array(epsilon_ladder(self.n_envs, self.exploration_eps_base, self.exploration_eps_alpha))
-
-    def _store_transition(
-        self,
-        replay_buffer: ReplayBuffer,
-        buffer_action: np.ndarray,
-        new_obs: np.ndarray | dict[str, np.ndarray],
-        reward: np.ndarray,
-        dones: np.ndarray,
-        infos: list[dict[str, Any]],
-    ) -> None:
-        next_obs = map_observations(np.copy, new_obs)
-        for env in np.flatnonzero(dones):
-            # a VecEnv has reset this environment already
-            final = infos[env]["terminal_observation"]
-            if isinstance(next_obs, dict):
-                for key, part in final.items():
-                    next_obs[key][env] = part
-            else:
-                next_obs[env] = final
-        self._check_finite(next_obs, reward)
-        assert isinstance(replay_buffer, SequenceReplayBuffer)
-        replay_buffer.add(self._last_obs, next_obs, buffer_action, reward, dones, infos, self._last_state, self._next_state)
-        self._last_obs = new_obs
-        self._last_episode_starts = dones
-        self._last_state = self._next_state
-
-    def _check_finite(self, observations: Any, rewards: np.ndarray) -> None:
-        named = observations if isinstance(observations, dict) else {"observation": observations}
-        for name, values in {**named, "reward": rewards}.items():
-            values = np.asarray(values)
-            if values.dtype.kind == "f" and not np.isfinite(values).all():
-                env = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0]
-                raise ValueError(f"The {name} of environment {env} is not finite: {values[env]}. Mend the environment.")
 
     def _on_step(self) -> None:
         # unlike DQN's, the target network moves with the updates, not with the steps
@@ -387,33 +327,17 @@ class LWMDQN(DQN):
 
     def _td_errors(self, samples: SequenceSamples) -> th.Tensor:
         """
-        ``Q(s_t, a_t) - h(sum_{k<n} gamma^k r_{t+k} + gamma^n h^-1(Q_target(s_{t+n}, argmax_a Q(s_{t+n}, a))))``
-        (LWM, section 4; R2D2, eq. 1).
-
         :param samples: (T, B) rows with the intrinsic reward paid
-        :return: (unroll, B) float with gradient, 0 at final rows
+        :return: (unroll, B) float with gradient, see :func:`~sb3_lwm.td_learning.q_learning_errors`
         """
-        n_envs = samples.rewards.shape[1]
-        state = samples.initial_states or self.policy.initial_state(n_envs)
+        state = samples.initial_states or self.policy.initial_state(samples.rewards.shape[1])
         last_actions = th.cat((state.last_actions.unsqueeze(0), samples.actions[:-1]))
         q_values = self.q_net.q_values(samples, state.hidden, last_actions, self.burn_in)
         with th.no_grad():
             target_q_values = self.q_net_target.q_values(samples, state.hidden, last_actions, self.burn_in)
-            chooser = q_values if self.double_q else target_q_values
-            values = double_q_values(chooser, target_q_values)
-            learned = slice(self.burn_in, None)
-            returns = n_step_returns(
-                samples.rewards[learned],
-                unrescale_value(values) if self.value_rescaling else values,
-                samples.finals[learned],
-                samples.terminations[learned],
-                self.gamma,
-                self.n_steps,
-            )
-            targets = rescale_value(returns) if self.value_rescaling else returns
-        learned = slice(self.burn_in, self.burn_in + self.unroll)
-        taken = q_values[: self.unroll].gather(-1, samples.actions[learned].unsqueeze(-1)).squeeze(-1)
-        return (taken - targets).masked_fill(samples.finals[learned], 0.0)
+        return q_learning_errors(
+            q_values, target_q_values, samples, self.gamma, self.n_steps, self.double_q, self.value_rescaling
+        )
 
     def _rate_new_sequences(self, batch_size: int) -> None:
         """
@@ -436,24 +360,6 @@ class LWMDQN(DQN):
             priorities = sequence_priorities(td_errors.detach(), self.priority_max_weight)
             self.replay_buffer.update_priorities(sequence_ids, priorities.cpu().numpy())
 
-    def predict(  # type: ignore[override]
-        self,
-        observation: np.ndarray | dict[str, np.ndarray],
-        state: RecurrentState | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-    ) -> tuple[np.ndarray, RecurrentState]:
-        """
-        Get the action for an observation and the memory of the episode so far, see :meth:`LWMPolicy.predict`.
-
-        :param observation: of one environment, or of several
-        :param state: what the last call returned; None at the start
-        :param episode_start: (n_envs,) bool, environments whose episode begins here
-        :param deterministic: if False, ``evaluation_eps`` of the actions are random
-        :return: the action or actions, and the memory to give to the next call
-        """
-        return self.policy.predict(observation, state, episode_start, deterministic)
-
     def learn(
         self: SelfLWMDQN,
         total_timesteps: int,
@@ -467,7 +373,7 @@ class LWMDQN(DQN):
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_last_state", "_next_state", "_world_model_callback"]
+        return [*super()._excluded_save_params(), "_world_model_callback"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts = ["policy", "policy.optimizer"]

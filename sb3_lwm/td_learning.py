@@ -2,6 +2,8 @@
 
 import torch as th
 
+from sb3_lwm.type_aliases import SequenceSamples
+
 RESCALING_EPSILON = 1e-3
 
 
@@ -60,8 +62,9 @@ def n_step_returns(
     values = values.masked_fill(terminations, 0.0)
     returns = values
     for _ in range(n_steps):
+        rows = len(returns) - 1
         # one more reward in front of every return; at a final row there is none to take
-        returns = th.where(finals[: len(returns) - 1], values[: len(returns) - 1], rewards[: len(returns) - 1] + gamma * returns[1:])
+        returns = th.where(finals[:rows], values[:rows], rewards[:rows] + gamma * returns[1:])
     return returns
 
 
@@ -74,6 +77,43 @@ def double_q_values(q_values: th.Tensor, target_q_values: th.Tensor) -> th.Tenso
     :return: (...) float
     """
     return target_q_values.gather(-1, q_values.argmax(dim=-1, keepdim=True)).squeeze(-1)
+
+
+def q_learning_errors(
+    q_values: th.Tensor,
+    target_q_values: th.Tensor,
+    samples: SequenceSamples,
+    gamma: float,
+    n_steps: int,
+    double_q: bool = True,
+    value_rescaling: bool = True,
+) -> th.Tensor:
+    """
+    ``Q(s_t, a_t) - h(sum_{k<n} gamma^k r_{t+k} + gamma^n h^-1(Q_target(s_{t+n}, argmax_a Q(s_{t+n}, a))))``
+    (LWM, section 4; R2D2, eq. 1).
+
+    :param q_values: (T, B, A) float, of the last ``T`` rows of the samples
+    :param target_q_values: (T, B, A) float, of the target network
+    :param samples: (at least T, B) rows
+    :param gamma: discount factor
+    :param n_steps: rewards before the bootstrap
+    :param double_q: the bootstrap's action is chosen by the online network; if False by the target network
+    :param value_rescaling: whether the networks learn ``h(Q)``; if False ``h`` is the identity
+    :return: (T - n_steps, B) float with gradient, 0 at final rows, where there was nothing to choose
+    """
+    n_rows = len(q_values)
+    rewards, finals, terminations, actions = (
+        part[-n_rows:] for part in (samples.rewards, samples.finals, samples.terminations, samples.actions)
+    )
+    with th.no_grad():
+        values = double_q_values(q_values if double_q else target_q_values, target_q_values)
+        if value_rescaling:
+            values = unrescale_value(values)
+        targets = n_step_returns(rewards, values, finals, terminations, gamma, n_steps)
+        if value_rescaling:
+            targets = rescale_value(targets)
+    taken = q_values[:-n_steps].gather(-1, actions[:-n_steps].unsqueeze(-1)).squeeze(-1)
+    return (taken - targets).masked_fill(finals[:-n_steps], 0.0)
 
 
 def sequence_priorities(td_errors: th.Tensor, max_weight: float = 0.9) -> th.Tensor:

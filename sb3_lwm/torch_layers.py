@@ -1,39 +1,101 @@
 """The one recurrent unroll with resets that the Q-network's and the world model's memory share."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch as th
 from torch import nn
 from torch.autograd.function import once_differentiable
 
 
-def _unroll_gru(
-    gates: th.Tensor, hidden: th.Tensor, weight: th.Tensor, bias: th.Tensor, keep: th.Tensor
-) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+class _Unrolled(NamedTuple):
+    """What a GRU did at each step; the gradient needs all of it."""
+
+    memories: th.Tensor  # (T, B, H)
+    gates: th.Tensor  # (T, B, 2H), reset and update gate
+    candidates: th.Tensor  # (T, B, H)
+    previous: th.Tensor  # (T, B, H), memories before the step, after the reset
+    projected: th.Tensor  # (T, B, H), the candidate's linear function of the previous memory
+
+
+class _GRUWeights(NamedTuple):
+    """``torch.nn.GRUCell``'s parameters; the rows of each are reset gate, update gate, candidate."""
+
+    input_weight: th.Tensor  # (3H, input_size)
+    weight: th.Tensor  # (3H, H)
+    input_bias: th.Tensor  # (3H,)
+    bias: th.Tensor  # (3H,)
+
+
+def _unroll_gru(inputs: th.Tensor, hidden: th.Tensor, keep: th.Tensor, weights: _GRUWeights) -> _Unrolled:
     """
     Run a GRU over time (Cho et al. 2014, in PyTorch's form: the reset gate acts on the projected memory).
 
-    :param gates: (T, B, 3H), projected inputs in the order reset, update, candidate; overwritten by the gates
+    Gates and candidates live in tensors of their own, so that every operation of a step works in place on contiguous memory.
+
+    :param inputs: (T, B, input_size)
     :param hidden: (B, H), memory before the first step
-    :param weight: (3H, H)
-    :param bias: (3H,)
     :param keep: (T, B, 1), 0 where the memory is reset before the step, else 1
-    :return: (T, B, H) memories, (T, B, H) memories before each step, after the reset, and (T, B, H) projected memories
-        of the candidate
+    :param weights: of the GRU
+    :return: what it did
     """
     size = hidden.shape[-1]
-    outputs = hidden.new_empty(*gates.shape[:2], size)
-    previous, candidate_memories = th.empty_like(outputs), th.empty_like(outputs)
-    weight = weight.t()
-    steps = zip(*(tensor.unbind(0) for tensor in (gates, keep, outputs, previous, candidate_memories)), strict=True)
-    for step_gates, step_keep, output, before, candidate_memory in steps:
-        th.mul(hidden, step_keep, out=before)
-        projected = th.addmm(bias, before, weight)
-        candidate_memory.copy_(projected[:, 2 * size :])
-        opened = step_gates[:, : 2 * size].add_(projected[:, : 2 * size]).sigmoid_()
-        candidate = step_gates[:, 2 * size :].addcmul_(opened[:, :size], candidate_memory).tanh_()
-        hidden = th.lerp(candidate, before, opened[:, size:], out=output)
-    return outputs, previous, candidate_memories
+    bias = weights.bias[2 * size :]
+    gate_bias = weights.input_bias[: 2 * size] + weights.bias[: 2 * size]
+    gates = nn.functional.linear(inputs, weights.input_weight[: 2 * size], gate_bias)
+    candidates = nn.functional.linear(inputs, weights.input_weight[2 * size :], weights.input_bias[2 * size :])
+    unrolled = _Unrolled(th.empty_like(candidates), gates, candidates, th.empty_like(candidates), th.empty_like(candidates))
+    to_gates, to_candidate = weights.weight[: 2 * size].t(), weights.weight[2 * size :].t()
+    resets, updates = gates[..., :size], gates[..., size:]
+    for memory, gate, candidate, before, projected, reset, update, kept in _steps(*unrolled, resets, updates, keep):
+        th.mul(hidden, kept, out=before)
+        gate.addmm_(before, to_gates).sigmoid_()
+        th.addmm(bias, before, to_candidate, out=projected)
+        candidate.addcmul_(reset, projected).tanh_()
+        hidden = th.lerp(candidate, before, update, out=memory)
+    return unrolled
+
+
+def _unroll_gru_backward(
+    grad_memories: th.Tensor, weight: th.Tensor, keep: th.Tensor, unrolled: _Unrolled
+) -> tuple[th.Tensor, th.Tensor, th.Tensor, th.Tensor]:
+    """
+    The gradient of :func:`_unroll_gru`, from the last step to the first.
+
+    :param grad_memories: (T, B, H)
+    :param weight: (3H, H)
+    :param keep: (T, B, 1)
+    :param unrolled: what the GRU did
+    :return: gradients with respect to the arguments of the gates (T, B, 2H) and of the candidates (T, B, H), to the
+        candidates' projected memories (T, B, H), and to the memory before the first step (B, H)
+    """
+    _, gates, candidates, previous, projected = unrolled
+    size = previous.shape[-1]
+    grad_gates, grad_candidates, grad_projected = (th.empty_like(part) for part in (gates, candidates, projected))
+    grad_hidden = th.zeros_like(previous[0])
+    parts = (gates[..., :size], gates[..., size:], grad_gates[..., :size], grad_gates[..., size:])
+    for step in reversed(
+        list(_steps(grad_memories, keep, *unrolled[2:], grad_gates, grad_candidates, grad_projected, *parts))
+    ):
+        (grad_memory, kept, candidate, before, from_memory, grad_gate, grad_candidate, grad_from_memory) = step[:8]
+        reset, update, grad_reset, grad_update = step[8:]
+        grad_memory = grad_memory + grad_hidden
+        grad_hidden = grad_memory * update
+        _tanh_backward(grad_memory - grad_hidden, candidate, grad_input=grad_candidate)
+        _sigmoid_backward((before - candidate).mul_(grad_memory), update, grad_input=grad_update)
+        _sigmoid_backward(grad_candidate * from_memory, reset, grad_input=grad_reset)
+        th.mul(grad_candidate, reset, out=grad_from_memory)
+        grad_hidden.addmm_(grad_gate, weight[: 2 * size]).addmm_(grad_from_memory, weight[2 * size :]).mul_(kept)
+    return grad_gates, grad_candidates, grad_projected, grad_hidden
+
+
+_sigmoid_backward = th.ops.aten.sigmoid_backward.grad_input
+_tanh_backward = th.ops.aten.tanh_backward.grad_input
+
+
+def _steps(*tensors: th.Tensor) -> Iterator[tuple[th.Tensor, ...]]:
+    """:return: the views of each step; cutting them in one call is far cheaper than one by one"""
+    return zip(*(tensor.unbind(0) for tensor in tensors), strict=True)
 
 
 class _GRUUnroll(th.autograd.Function):
@@ -43,63 +105,34 @@ class _GRUUnroll(th.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, inputs: th.Tensor, hidden: th.Tensor, keep: th.Tensor, *parameters: th.Tensor
-    ) -> th.Tensor:
-        input_weight, weight, input_bias, bias = parameters
-        gates = nn.functional.linear(inputs, input_weight, input_bias)
-        outputs, previous, candidate_memories = _unroll_gru(gates, hidden, weight, bias, keep)
-        ctx.save_for_backward(inputs, keep, input_weight, weight, gates, previous, candidate_memories)
-        return outputs
+    def forward(ctx: Any, inputs: th.Tensor, hidden: th.Tensor, keep: th.Tensor, *weights: th.Tensor) -> th.Tensor:
+        unrolled = _unroll_gru(inputs, hidden, keep, _GRUWeights(*weights))
+        ctx.save_for_backward(inputs, keep, *weights[:2], *unrolled[1:])
+        return unrolled.memories
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_outputs: th.Tensor) -> tuple[th.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_memories: th.Tensor) -> tuple[th.Tensor | None, ...]:
         inputs, keep, input_weight, weight, *saved = ctx.saved_tensors
-        grad_gates, grad_candidate_memories, grad_hidden = _unroll_gru_backward(grad_outputs, weight, keep, *saved)
-        previous = saved[1].flatten(0, 1)
-        size = previous.shape[-1]
-        flat = grad_gates.flatten(0, 1)
-        grad_input_weight, grad_input_bias = flat.t() @ inputs.flatten(0, 1), flat.sum(dim=0)
-        grad_inputs = grad_gates @ input_weight if ctx.needs_input_grad[0] else None
-        # the recurrent side differs from the input side in the candidate's part only
-        flat[:, 2 * size :] = grad_candidate_memories.flatten(0, 1)
-        return grad_inputs, grad_hidden, None, grad_input_weight, flat.t() @ previous, grad_input_bias, flat.sum(dim=0)
-
-
-def _unroll_gru_backward(
-    grad_outputs: th.Tensor,
-    weight: th.Tensor,
-    keep: th.Tensor,
-    gates: th.Tensor,
-    previous: th.Tensor,
-    candidate_memories: th.Tensor,
-) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
-    """
-    The gradient of :func:`_unroll_gru`, from the last step to the first.
-
-    :param grad_outputs: (T, B, H)
-    :param weight: (3H, H), and the rest as that function takes and returns it
-    :return: gradients of the gates' arguments (T, B, 3H), of the candidate's projected memories (T, B, H), of the memory
-        before the first step (B, H)
-    """
-    size = previous.shape[-1]
-    grad_gates, grad_candidate_memories = th.empty_like(gates), th.empty_like(previous)
-    grad_projected = th.empty_like(gates[0])
-    grad_hidden = th.zeros_like(previous[0])
-    sigmoid_backward, tanh_backward = th.ops.aten.sigmoid_backward, th.ops.aten.tanh_backward
-    for step in range(len(gates) - 1, -1, -1):
-        reset, update, candidate = gates[step].split(size, dim=-1)
-        grad_memory = grad_outputs[step] + grad_hidden
-        grad_hidden = grad_memory * update
-        grad_candidate = tanh_backward(grad_memory - grad_hidden, candidate)
-        grad_update = sigmoid_backward((previous[step] - candidate).mul_(grad_memory), update)
-        grad_reset = sigmoid_backward(grad_candidate * candidate_memories[step], reset)
-        th.cat((grad_reset, grad_update, grad_candidate), dim=-1, out=grad_gates[step])
-        grad_candidate_memory = th.mul(grad_candidate, reset, out=grad_candidate_memories[step])
-        th.cat((grad_reset, grad_update, grad_candidate_memory), dim=-1, out=grad_projected)
-        grad_hidden = grad_hidden.addmm_(grad_projected, weight).mul_(keep[step])
-    return grad_gates, grad_candidate_memories, grad_hidden
+        unrolled = _Unrolled(grad_memories, *saved)
+        *gradients, grad_hidden = _unroll_gru_backward(grad_memories, weight, keep, unrolled)
+        grad_gates, grad_candidates, grad_projected = (gradient.flatten(0, 1) for gradient in gradients)
+        flat_inputs, previous = inputs.flatten(0, 1), unrolled.previous.flatten(0, 1)
+        gate_bias = grad_gates.sum(dim=0)
+        grad_inputs = None
+        if ctx.needs_input_grad[0]:
+            size = grad_candidates.shape[-1]
+            grad_inputs = grad_gates @ input_weight[: 2 * size]
+            grad_inputs = grad_inputs.addmm_(grad_candidates, input_weight[2 * size :]).view_as(inputs)
+        return (
+            grad_inputs,
+            grad_hidden,
+            None,
+            th.cat((grad_gates.t() @ flat_inputs, grad_candidates.t() @ flat_inputs)),
+            th.cat((grad_gates.t() @ previous, grad_projected.t() @ previous)),
+            th.cat((gate_bias, grad_candidates.sum(dim=0))),
+            th.cat((gate_bias, grad_projected.sum(dim=0))),
+        )
 
 
 class ResettableGRU(nn.Module):
@@ -127,8 +160,10 @@ class ResettableGRU(nn.Module):
         """
         cell = self.cell
         keep = resets.logical_not().to(inputs.dtype).unsqueeze(-1)
+        if len(inputs) == 1 and not th.is_grad_enabled():
+            # acting: one call for a single step
+            return cell(inputs[0], hidden * keep[0]).unsqueeze(0)
+        weights = _GRUWeights(cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
         if th.is_grad_enabled():
-            parameters = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
-            return _GRUUnroll.apply(inputs, hidden, keep, *parameters)
-        gates = nn.functional.linear(inputs, cell.weight_ih, cell.bias_ih)
-        return _unroll_gru(gates, hidden, cell.weight_hh, cell.bias_hh, keep)[0]
+            return _GRUUnroll.apply(inputs, hidden, keep, *weights)
+        return _unroll_gru(inputs, hidden, keep, weights).memories

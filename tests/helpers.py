@@ -1,9 +1,17 @@
 """Small environments and networks that the tests share."""
 
+import multiprocessing
+from copy import deepcopy
 from typing import Any
 
+import gymnasium as gym
+import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+# The processes of a SubprocVecEnv are forked from a server: let it import torch once, instead of each of them
+multiprocessing.set_forkserver_preload(["stable_baselines3.common.env_util"])
 
 # Networks that learn nothing but run fast
 NETWORKS: dict[str, Any] = {
@@ -35,3 +43,71 @@ def make_labyrinths(n_envs: int = 2, seed: int = 0, **kwargs: Any) -> VecEnv:
     :return: 2x2 labyrinths, whose episodes are short
     """
     return make_vec_env("sb3_lwm.envs:POL-v0", n_envs, seed=seed, env_kwargs={"size": 2}, **kwargs)
+
+
+class RandomEnv(gym.Env[Any, Any]):
+    """
+    Random observations of any space, the same again after ``reset(seed=...)``. An episode has ``EPISODE_LENGTH`` steps;
+    every other one ends by a time-out, the rest by a termination. Action 0 pays 1.
+
+    :param observation_space: of any kind
+    :param action_space: by default three actions
+    """
+
+    EPISODE_LENGTH = 7
+
+    def __init__(self, observation_space: spaces.Space, action_space: spaces.Space | None = None) -> None:
+        # a copy, because a space carries the random generator that this environment draws from
+        self.observation_space = deepcopy(observation_space)
+        self.action_space = spaces.Discrete(3) if action_space is None else action_space
+        self.steps = 0
+        self.episodes = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        if seed is not None:
+            self.observation_space.seed(seed)
+        self.steps = 0
+        self.episodes += 1
+        return self.observation_space.sample(), {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        is_over = self.steps == self.EPISODE_LENGTH
+        is_timeout = is_over and self.episodes % 2 == 0
+        return self.observation_space.sample(), float(action == 0), is_over and not is_timeout, is_timeout, {}
+
+
+VECTOR = spaces.Box(-1.0, 1.0, (3,))
+
+
+def make_random_envs(
+    observation_space: spaces.Space = VECTOR, n_envs: int = 1, vec_env_cls: type[VecEnv] = DummyVecEnv, **kwargs: Any
+) -> VecEnv:
+    """
+    :param observation_space: of any kind
+    :param n_envs: number of environments
+    :param vec_env_cls: DummyVecEnv or SubprocVecEnv
+    :param kwargs: of :func:`make_vec_env`
+    :return: :class:`RandomEnv`, with seeds from 0
+    """
+    env_kwargs = {"observation_space": observation_space}
+    return make_vec_env(RandomEnv, n_envs, seed=0, env_kwargs=env_kwargs, vec_env_cls=vec_env_cls, **kwargs)
+
+
+def weights(module: th.nn.Module) -> dict[str, th.Tensor]:
+    """
+    :param module: a network
+    :return: a copy of its parameters and buffers
+    """
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+def changed(before: dict[str, th.Tensor], after: dict[str, th.Tensor]) -> set[str]:
+    """
+    :param before: :func:`weights`
+    :param after: :func:`weights` of the same network, later
+    :return: the names of those that are not the same to the last bit
+    """
+    assert before.keys() == after.keys()
+    return {name for name in before if not th.equal(before[name], after[name])}

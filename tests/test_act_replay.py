@@ -6,10 +6,16 @@ import torch as th
 from helpers import NETWORKS, make_labyrinths
 
 from sb3_lwm import LWMDQN
-from sb3_lwm.buffers import PrioritizedSequenceReplayBuffer
+from sb3_lwm.policies import LWMPolicy
+from sb3_lwm.prioritized_buffer import PrioritizedSequenceReplayBuffer
 from sb3_lwm.type_aliases import RecurrentState
 
 STEPS = 60
+
+
+@th.no_grad()
+def head(policy: LWMPolicy, hidden: th.Tensor) -> th.Tensor:
+    return policy.q_net.head(hidden)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -35,10 +41,16 @@ def test_acting_and_replay_agree_across_resets(seed: int) -> None:
         # played at random half of the time, so that actions differ from the greedy ones
         actions, next_state = policy.act(tensors, state, tensor_starts, 0.5)
         for index in range(3):
-            acted[index, int(buffer.written[index])] = (policy.q_net.head(next_state.hidden[index]).detach(), rewards[index].item())
+            acted[index, int(buffer.written[index])] = (
+                head(policy, next_state.hidden[index]),
+                rewards[index].item(),
+            )
         next_observations, env_rewards, dones, infos = env.step(actions)
         finals = np.array(
-            [info["terminal_observation"] if done else row for row, done, info in zip(next_observations, dones, infos, strict=True)]
+            [
+                info["terminal_observation"] if done else row
+                for row, done, info in zip(next_observations, dones, infos, strict=True)
+            ]
         )
         buffer.add(observations, finals, actions, env_rewards, dones, infos, state, next_state)
         observations, state, starts = next_observations, next_state, dones

@@ -57,9 +57,7 @@ class LatentWorldModel(nn.Module):
             self.encoder.binary,
             **{**defaults, **(predictor_kwargs or {})},
         )
-        self.normalizer = IntrinsicRewardNormalizer(
-            intrinsic_reward_scale, intrinsic_reward_clip, intrinsic_reward_momentum
-        )
+        self.normalizer = IntrinsicRewardNormalizer(intrinsic_reward_scale, intrinsic_reward_clip, intrinsic_reward_momentum)
         # pretraining included; a buffer, so that a loaded model is not pretrained again
         self.register_buffer("n_updates", th.zeros((), dtype=th.int64))
 

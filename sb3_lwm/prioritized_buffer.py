@@ -1,0 +1,124 @@
+"""Prioritised replay of whole sequences that begin with the actor's own memory."""
+
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_lwm.buffers import VEC_NORMALIZE_REMEDY, SequenceReplayBuffer
+from sb3_lwm.type_aliases import RecurrentState, SequenceSamples
+
+
+class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
+    """
+    Prioritised replay of whole sequences with stored memory (R2D2, section 2.3; prioritised replay, Schaul et al. 2016).
+
+    Sequences begin every ``stride`` rows of each environment and overlap by the rest of their length. The memory that the
+    actor had before the first row is stored with them. A sequence is drawn with probability proportional to
+    ``p^priority_exponent``, once it has been given a priority.
+
+    :param stride: rows between the starts of two sequences of one environment
+    :param priority_exponent: 0 draws uniformly, 1 in proportion to the priorities
+    :param importance_exponent: importance weights are ``(p^priority_exponent)^-importance_exponent`` divided by the
+        largest of the batch; 0 switches them off
+    :param args: as :class:`SequenceReplayBuffer`
+    :param kwargs: as :class:`SequenceReplayBuffer`
+    """
+
+    # A sequence without any error stays in the draw, however rarely
+    MIN_PRIORITY = 1e-6
+
+    def __init__(
+        self,
+        *args: Any,
+        stride: int = 32,
+        priority_exponent: float = 0.9,
+        importance_exponent: float = 0.6,
+        **kwargs: Any,
+    ) -> None:
+        self.stride = stride
+        self.priority_exponent = priority_exponent
+        self.importance_exponent = importance_exponent
+        super().__init__(*args, **kwargs)
+
+    def _rows_per_env(self, rows: int) -> int:
+        # a whole number of strides, so that sequences keep their places when the buffer wraps around
+        return rows // self.stride * self.stride
+
+    def reset(self) -> None:
+        super().reset()
+        n_slots = self.buffer_size // self.stride
+        # p^priority_exponent of the sequence that starts at row slot * stride; 0: not to be drawn
+        self.weights = np.zeros((n_slots, self.n_envs))
+        self.next_to_rate = np.zeros(self.n_envs, dtype=np.int64)
+        self.states: RecurrentState | None = None
+
+    def _next_rows(self, envs: np.ndarray, states: RecurrentState | None) -> np.ndarray:
+        starting = np.flatnonzero(self.written[envs] % self.stride == 0)
+        if len(starting) > 0:
+            if states is None:
+                raise ValueError("The prioritised replay stores the actor's memory: add(..., states=..., next_states=...).")
+            slots = self.written[envs[starting]] // self.stride % len(self.weights)
+            self.weights[slots, envs[starting]] = 0.0
+            self._store_states(slots, envs[starting], RecurrentState(*(part[starting] for part in states)))
+        return super()._next_rows(envs, states)
+
+    def _store_states(self, slots: np.ndarray, envs: np.ndarray, states: RecurrentState) -> None:
+        parts = [np.asarray(th.as_tensor(part).cpu()) for part in states]
+        if self.states is None:
+            self.states = RecurrentState(*(np.zeros((*self.weights.shape, *part.shape[1:]), part.dtype) for part in parts))
+        for storage, part in zip(self.states, parts, strict=True):
+            storage[slots, envs] = part
+
+    def unrated_sequences(self) -> np.ndarray:
+        """:return: (k,) int, ids of the complete sequences that have no priority yet"""
+        oldest = -(-(self.written - self.buffer_size) // self.stride)
+        first = np.maximum(self.next_to_rate, oldest)
+        # numbers of sequences whose last row is there
+        end = np.maximum((self.written - self.sequence_length) // self.stride + 1, first)
+        self.next_to_rate = end
+        counts = end - first
+        envs = np.repeat(self._envs, counts)
+        numbers = np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+        return numbers % len(self.weights) * self.n_envs + envs
+
+    def update_priorities(self, sequence_ids: np.ndarray, priorities: np.ndarray) -> None:
+        """
+        :param sequence_ids: (B,) int, as in the samples
+        :param priorities: (B,) float, ``p``, not negative
+        """
+        self.weights.reshape(-1)[sequence_ids] = np.maximum(priorities, self.MIN_PRIORITY) ** self.priority_exponent
+
+    def sample(self, batch_size: int, env: VecNormalize | None = None) -> SequenceSamples:  # type: ignore[override]
+        """
+        Draw sequences by priority, with the memory stored at their start and with importance weights.
+
+        :param batch_size: number of sequences, ``B``
+        :param env: must be None
+        :return: ``sequence_length`` rows of ``B`` sequences
+        :raises ValueError: if a VecNormalize is given, or no sequence has a priority yet
+        """
+        if env is not None:
+            raise ValueError(VEC_NORMALIZE_REMEDY)
+        cumulative = np.cumsum(self.weights)
+        if cumulative[-1] <= 0.0:
+            raise ValueError("No sequence has a priority yet: rate unrated_sequences() with update_priorities() first.")
+        # side="right" never finds a sequence of weight 0
+        drawn = np.searchsorted(cumulative, np.random.rand(batch_size) * cumulative[-1], side="right")
+        importance = self.weights.reshape(-1)[drawn] ** -self.importance_exponent
+        importance_weights = th.as_tensor(importance / importance.max(), dtype=th.float32, device=self.device)
+        return self.sequences(drawn)._replace(importance_weights=importance_weights)
+
+    def sequences(self, sequence_ids: np.ndarray) -> SequenceSamples:
+        """
+        :param sequence_ids: (B,) int
+        :return: these sequences, with the memory stored at their start and importance weights of 1
+        """
+        assert self.states is not None
+        slots, envs = np.divmod(sequence_ids, self.n_envs)
+        samples = self._gather(slots * self.stride, envs, self.sequence_length)
+        starts = self._take(self.episode_starts, slots * self.stride * self.n_envs + envs)
+        samples.episode_starts[0] = starts
+        states = RecurrentState(*(self._take(part, sequence_ids) for part in self.states))
+        return samples._replace(initial_states=states, sequence_ids=sequence_ids)

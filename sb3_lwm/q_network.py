@@ -1,0 +1,127 @@
+"""The recurrent dueling Q-network."""
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.policies import BaseModel
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
+from torch import nn
+
+from sb3_lwm.torch_layers import ResettableGRU
+from sb3_lwm.type_aliases import Observations, SequenceSamples, map_observations
+
+
+class DuelingHead(nn.Module):
+    """
+    ``Q = V + Adv - mean_a(Adv)`` (Wang et al. 2016, eq. 9; LWM, section 5).
+
+    :param input_size: size of the memory
+    :param hidden_size: of the layer in each stream
+    :param n_actions: ``A``
+    :param dueling: if False, one stream that gives Q itself
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, n_actions: int, dueling: bool = True) -> None:
+        super().__init__()
+        self.advantage = nn.Sequential(
+            nn.Linear(input_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, n_actions, bias=not dueling)
+        )
+        self.value = None
+        if dueling:
+            self.value = nn.Sequential(nn.Linear(input_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, 1))
+
+    def forward(self, memories: th.Tensor) -> th.Tensor:
+        """
+        :param memories: (..., input_size) float
+        :return: (..., A) float Q-values
+        """
+        advantages = self.advantage(memories)
+        if self.value is None:
+            return advantages
+        return self.value(memories) + advantages - advantages.mean(dim=-1, keepdim=True)
+
+    def greedy_actions(self, memories: th.Tensor) -> th.Tensor:
+        """
+        :param memories: (..., input_size) float
+        :return: (...) int64; the state's value does not change which action is best
+        """
+        return self.advantage(memories).argmax(dim=-1)
+
+
+class RecurrentQNetwork(BaseModel):
+    """
+    Features of (observation, last action, intrinsic reward) -> layers -> GRU -> dueling head (LWM, section 5).
+
+    :param observation_space: Observation space
+    :param action_space: Discrete
+    :param features_extractor: from observations to features
+    :param features_dim: size of the features
+    :param net_arch: layers between the features and the memory
+    :param activation_fn: of these layers
+    :param normalize_images: whether to divide images by 255
+    :param gru_hidden_size: size of the memory, and of the layers behind it
+    :param dueling: whether the head is dueling
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Discrete,
+        features_extractor: BaseFeaturesExtractor,
+        features_dim: int,
+        net_arch: list[int],
+        activation_fn: type[nn.Module] = nn.ReLU,
+        normalize_images: bool = True,
+        gru_hidden_size: int = 128,
+        dueling: bool = True,
+    ) -> None:
+        super().__init__(
+            observation_space, action_space, features_extractor=features_extractor, normalize_images=normalize_images
+        )
+        self.n_actions = int(action_space.n)
+        inputs = features_dim + self.n_actions + 1
+        self.embedding = nn.Sequential(*create_mlp(inputs, -1, net_arch, activation_fn))
+        self.memory = ResettableGRU(net_arch[-1] if net_arch else inputs, gru_hidden_size)
+        self.head = DuelingHead(gru_hidden_size, gru_hidden_size, self.n_actions, dueling)
+
+    def remember(
+        self,
+        observations: Observations,
+        last_actions: th.Tensor,
+        intrinsic_rewards: th.Tensor,
+        episode_starts: th.Tensor,
+        hidden: th.Tensor,
+    ) -> th.Tensor:
+        """
+        Run the memory along a sequence. The first observation of an episode comes with no action and no reward.
+
+        :param observations: (T, B, *observation shape)
+        :param last_actions: (T, B) int64, the actions that led to them
+        :param intrinsic_rewards: (T, B) float, the rewards that came with them
+        :param episode_starts: (T, B) bool
+        :param hidden: (B, gru_hidden_size) float, memory before the first step
+        :return: (T, B, gru_hidden_size) float
+        """
+        flat = map_observations(lambda part: part.flatten(0, 1), observations)
+        features = self.extract_features(flat, self.features_extractor).unflatten(0, episode_starts.shape)
+        actions = nn.functional.one_hot(last_actions, self.n_actions).to(features.dtype)
+        extras = th.cat((actions, intrinsic_rewards.unsqueeze(-1)), dim=-1)
+        extras = extras.masked_fill(episode_starts.unsqueeze(-1), 0.0)
+        return self.memory(self.embedding(th.cat((features, extras), dim=-1)), hidden, episode_starts)
+
+    def q_values(self, samples: SequenceSamples, hidden: th.Tensor, last_actions: th.Tensor, burn_in: int) -> th.Tensor:
+        """
+        Q-values along sampled sequences; the burn-in only warms the memory up and gets no gradient (R2D2, section 3).
+
+        :param samples: (T, B) rows
+        :param hidden: (B, gru_hidden_size) float, memory before the first row
+        :param last_actions: (T, B) int64
+        :param burn_in: rows without Q-values
+        :return: (T - burn_in, B, A) float
+        """
+        inputs = (samples.observations, last_actions, samples.intrinsic_rewards, samples.episode_starts)
+        if burn_in > 0:
+            with th.no_grad():
+                warm_up = (map_observations(lambda part: part[:burn_in], part) for part in inputs)
+                hidden = self.remember(*warm_up, hidden)[-1]
+        learned = (map_observations(lambda part: part[burn_in:], part) for part in inputs)
+        return self.head(self.remember(*learned, hidden))

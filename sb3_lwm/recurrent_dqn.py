@@ -1,0 +1,117 @@
+"""What a memory changes in DQN: acting, storing, predicting."""
+
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.dqn.dqn import DQN
+
+from sb3_lwm.buffers import SequenceReplayBuffer
+from sb3_lwm.policies import LWMPolicy
+from sb3_lwm.type_aliases import RecurrentState, map_observations
+
+
+class RecurrentDQN(DQN):
+    """
+    The part of a recurrent DQN that plays: it carries the memory from step to step, draws epsilon for each environment by
+    itself and stores what happened, with the memory. Base class of :class:`~sb3_lwm.LWMDQN`, which learns.
+    """
+
+    policy: LWMPolicy
+    replay_buffer: SequenceReplayBuffer | None
+    # memory before the last observation, and after it
+    _last_state: RecurrentState | None = None
+    _next_state: RecurrentState | None = None
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        assert self.replay_buffer is not None
+        is_reset = reset_num_timesteps or self._last_obs is None
+        result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        if is_reset:
+            self.replay_buffer.truncate_episodes()
+            self._last_state = None
+            self._check_finite(self._last_obs, np.zeros(self.n_envs))
+        return result
+
+    def _exploration_epsilons(self) -> np.ndarray | float:
+        """:return: (n_envs,) float or one for all, probability of a random action"""
+        return self.exploration_rate
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        assert self._last_obs is not None and self._last_episode_starts is not None
+        if self._last_state is None:
+            self._last_state = self.policy.initial_state(n_envs)
+        # the networks are stepped in the warm-up too: its sequences are stored with their memory
+        epsilons = 1.0 if self.num_timesteps < learning_starts else self._exploration_epsilons()
+        observations, _ = self.policy.obs_to_tensor(self._last_obs)
+        starts = th.as_tensor(self._last_episode_starts, dtype=th.bool, device=self.device)
+        actions, self._next_state = self.policy.act(observations, self._last_state, starts, epsilons)
+        return actions, actions
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: np.ndarray,
+        new_obs: np.ndarray | dict[str, np.ndarray],
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        next_obs = map_observations(np.copy, new_obs)
+        for env in np.flatnonzero(dones):
+            # a VecEnv has reset this environment already
+            final = infos[env]["terminal_observation"]
+            if isinstance(next_obs, dict):
+                for key, part in final.items():
+                    next_obs[key][env] = part
+            else:
+                next_obs[env] = final
+        self._check_finite(next_obs, reward)
+        assert isinstance(replay_buffer, SequenceReplayBuffer)
+        replay_buffer.add(self._last_obs, next_obs, buffer_action, reward, dones, infos, self._last_state, self._next_state)
+        self._last_obs = new_obs
+        self._last_episode_starts = dones
+        self._last_state = self._next_state
+
+    def _check_finite(self, observations: Any, rewards: np.ndarray) -> None:
+        named = observations if isinstance(observations, dict) else {"observation": observations}
+        for name, values in {**named, "reward": rewards}.items():
+            values = np.asarray(values)
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                env = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0]
+                raise ValueError(f"The {name} of environment {env} is not finite: {values[env]}. Mend the environment.")
+
+    def predict(  # type: ignore[override]
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: RecurrentState | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, RecurrentState]:
+        """
+        Get the action for an observation and the memory of the episode so far, see :meth:`LWMPolicy.predict`.
+
+        :param observation: of one environment, or of several
+        :param state: what the last call returned; None at the start
+        :param episode_start: (n_envs,) bool, environments whose episode begins here
+        :param deterministic: if False, ``evaluation_eps`` of the actions are random
+        :return: the action or actions, and the memory to give to the next call
+        """
+        return self.policy.predict(observation, state, episode_start, deterministic)
+
+    def _excluded_save_params(self) -> list[str]:
+        # SB3 resets the environments of a loaded model, which begins episodes and memories anew
+        return [*super()._excluded_save_params(), "_last_state", "_next_state"]

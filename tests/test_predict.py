@@ -1,0 +1,219 @@
+"""Acting: the memory between two calls, and epsilon for each environment by itself."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+from helpers import NETWORKS, SHORT, make_labyrinths, make_random_envs
+from stable_baselines3.common.evaluation import evaluate_policy
+
+from sb3_lwm import LWMDQN
+from sb3_lwm.policies import explore
+from sb3_lwm.td_learning import epsilon_ladder
+from sb3_lwm.type_aliases import RecurrentState
+
+
+def make_model(n_envs: int = 3, **kwargs: Any) -> LWMDQN:
+    """:return: an agent whose intrinsic rewards are not 0, so that all of its memory matters"""
+    model = LWMDQN("MlpPolicy", make_random_envs(n_envs=n_envs), seed=0, **{**SHORT, "policy_kwargs": NETWORKS, **kwargs})
+    if model.policy.world_model is not None:
+        model.policy.world_model.normalizer.update(th.rand(10))
+    return model
+
+
+def observations(steps: int, n_envs: int = 3) -> np.ndarray:
+    return np.random.default_rng(0).uniform(-1.0, 1.0, (steps, n_envs, 3)).astype(np.float32)
+
+
+def play(model: LWMDQN, sequence: np.ndarray) -> tuple[list[np.ndarray], RecurrentState]:
+    """:return: actions at every step of one episode, and the memory after it"""
+    actions, state = [], None
+    for step in sequence:
+        action, state = model.predict(step, state, deterministic=True)
+        actions.append(action)
+    assert state is not None
+    return actions, state
+
+
+def rows(state: RecurrentState, index: Any) -> list[np.ndarray]:
+    return [part[index] for part in state]
+
+
+def assert_same(first: Any, second: Any) -> None:
+    for part, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(part, other)
+
+
+# --- Memory ---
+
+
+def test_no_state_is_the_start_of_an_episode() -> None:
+    model, (observation,) = make_model(), observations(1)
+    actions, state = model.predict(observation, deterministic=True)
+    old_memory = RecurrentState(*(np.ones_like(part) for part in state))
+    for given, starts in ((None, [False] * 3), (None, [True] * 3), (old_memory, [True] * 3)):
+        again, next_state = model.predict(observation, given, np.array(starts), deterministic=True)
+        np.testing.assert_array_equal(again, actions)
+        assert_same(next_state, state)
+    # the memory does matter where no episode begins
+    assert not np.array_equal(model.predict(observation, old_memory)[1].hidden, state.hidden)
+    assert all(part.dtype == np.float32 for part in state[:3]) and state.last_actions.dtype == np.int64
+
+
+def test_episode_start_resets_only_the_flagged_environment() -> None:
+    model, sequence = make_model(), observations(6)
+    _, state = play(model, sequence[:-1])
+    kept, kept_state = model.predict(sequence[-1], state, deterministic=True)
+    unflagged, unflagged_state = model.predict(sequence[-1], state, np.zeros(3, dtype=bool), deterministic=True)
+    flagged, flagged_state = model.predict(sequence[-1], state, np.array([False, True, False]), deterministic=True)
+    first, first_state = model.predict(sequence[-1], deterministic=True)
+
+    # None means that no episode begins
+    np.testing.assert_array_equal(kept, unflagged)
+    assert_same(kept_state, unflagged_state)
+    assert_same(rows(flagged_state, [0, 2]), rows(kept_state, [0, 2]))
+    assert_same(rows(flagged_state, 1), rows(first_state, 1))
+    assert flagged[1] == first[1]
+    for part, kept_part in zip(rows(flagged_state, 1)[:3], rows(kept_state, 1)[:3], strict=True):
+        assert not np.array_equal(part, kept_part)
+
+
+def test_environments_of_a_batch_are_independent() -> None:
+    model, sequence = make_model(), observations(8)
+    actions, state = play(model, sequence)
+    other = sequence.copy()
+    other[:, 1] = -other[:, 1]
+    other_actions, other_state = play(model, other)
+    assert_same(rows(other_state, [0, 2]), rows(state, [0, 2]))
+    np.testing.assert_array_equal(np.array(other_actions)[:, [0, 2]], np.array(actions)[:, [0, 2]])
+    assert not np.array_equal(other_state.hidden[1], state.hidden[1])
+    # alone, as a batch of one and without a batch dimension
+    alone, alone_state = play(model, sequence[:, :1])
+    single, single_state = play(model, sequence[:, 0])
+    np.testing.assert_array_equal(np.array(alone), np.array(actions)[:, :1])
+    np.testing.assert_array_equal(single, np.array(actions)[:, 0])
+    assert len(set(np.ravel(actions))) > 1, "an agent that does always the same shows nothing"
+    for part, one, other_one in zip(rows(state, [0]), alone_state, single_state, strict=True):
+        np.testing.assert_allclose(one, part, atol=1e-6)
+        np.testing.assert_array_equal(one, other_one)
+
+
+def test_what_predict_returns_is_not_changed_from_outside() -> None:
+    model, sequence = make_model(), observations(2)
+    actions, state = model.predict(sequence[0])
+    copies = [part.copy() for part in state]
+    model.predict(sequence[1], state)
+    assert_same(state, copies)
+    # a wrapper may write into the actions that it is given
+    actions[:] = 2 - actions
+    assert_same(state, copies)
+
+
+def test_without_world_model_only_the_q_network_remembers() -> None:
+    model = make_model(use_world_model=False)
+    _, state = play(model, observations(4))
+    assert [part.shape for part in state] == [(3, 16), (3, 0), (3, 0), (3,)]
+    assert np.abs(state.hidden).max() > 0.0
+
+
+def test_forward_of_the_policy_is_the_first_step() -> None:
+    model, (observation,) = make_model(), observations(1)
+    actions = model.policy(th.as_tensor(observation), deterministic=True)
+    np.testing.assert_array_equal(actions, model.predict(observation, deterministic=True)[0])
+
+
+# --- Epsilon ---
+
+
+def test_deterministic_draws_no_random_number() -> None:
+    model, (observation,) = make_model(evaluation_eps=1.0), observations(1)
+    np.random.seed(5)
+    expected = np.random.rand()
+    np.random.seed(5)
+    actions = [model.predict(observation, deterministic=True)[0] for _ in range(5)]
+    assert np.random.rand() == expected
+    assert all(np.array_equal(action, actions[0]) for action in actions)
+
+
+def test_evaluation_epsilon_is_drawn_for_each_environment() -> None:
+    model, (observation,) = make_model(evaluation_eps=0.5), observations(1, n_envs=3000)
+    np.random.seed(0)
+    greedy, greedy_state = model.predict(observation, deterministic=True)
+    played, played_state = model.predict(observation, deterministic=False)
+    # one of three random actions is the greedy one; one coin for all environments would give 0 or 2 / 3
+    assert np.mean(played != greedy) == pytest.approx(0.5 * 2 / 3, abs=0.03)
+    # a random action does not stop the memory, and is what the memory knows to have been done
+    np.testing.assert_array_equal(played_state.hidden, greedy_state.hidden)
+    np.testing.assert_array_equal(played_state.last_actions, played)
+    assert np.any(played_state.predicted_latents != greedy_state.predicted_latents, axis=1)[played != greedy].all()
+
+
+def test_explore_takes_an_epsilon_for_each_environment() -> None:
+    np.random.seed(0)
+    epsilons = np.repeat([0.0, 0.3, 1.0], 4000)
+    actions = explore(np.full(12_000, 2), epsilons, n_actions=4).reshape(3, 4000)
+    assert (actions[0] == 2).all()
+    shares = [np.bincount(part, minlength=4) / 4000 for part in actions]
+    np.testing.assert_allclose(shares[1], [0.075, 0.075, 0.775, 0.075], atol=0.03)
+    np.testing.assert_allclose(shares[2], [0.25] * 4, atol=0.03)
+
+
+@pytest.mark.parametrize("base", [None, 0.4])
+def test_epsilons_of_the_training(base: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = {"exploration_initial_eps": 0.8, "exploration_final_eps": 0.2, "exploration_fraction": 0.5}
+    model = make_model(evaluation_eps=0.9, exploration_eps_base=base, **arguments)
+    drawn: list[Any] = []
+    act = model.policy.act
+
+    def spy(*args: Any) -> Any:
+        drawn.append(args[3])
+        return act(*args)
+
+    monkeypatch.setattr(model.policy, "act", spy)
+    model.learn(240)
+    # 20 vector steps of warm-up
+    assert drawn[:20] == [1.0] * 20 and len(drawn) == 80
+    if base is not None:
+        np.testing.assert_allclose(drawn[20:], [epsilon_ladder(3, 0.4, 7.0)] * 60)
+        np.testing.assert_allclose(drawn[-1], [0.4, 0.4**4.5, 0.4**8])
+    else:
+        # linear over the first half of the training, from the last step's progress
+        np.testing.assert_allclose(drawn[20:], [max(0.8 - 0.6 * step / 40, 0.2) for step in range(20, 80)])
+
+
+# --- Evaluation ---
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_evaluate_policy_carries_the_memory(n_envs: int) -> None:
+    model = make_model()
+    env = make_random_envs(n_envs=n_envs)
+    env.seed(7)
+    played: list[np.ndarray] = []
+    rewards, lengths = evaluate_policy(
+        model,
+        env,
+        n_eval_episodes=2 * n_envs,
+        deterministic=True,
+        return_episode_rewards=True,
+        callback=lambda variables, _: played.append(variables["actions"]) if variables["i"] == 0 else None,
+    )
+    assert lengths == [7] * (2 * n_envs)
+
+    env.seed(7)
+    expected, observation, state, starts = [], env.reset(), None, np.ones(n_envs, dtype=bool)
+    for _ in range(14):
+        actions, state = model.policy.predict(observation, state, starts, deterministic=True)
+        expected.append(actions)
+        observation, _, starts, _ = env.step(actions)
+    np.testing.assert_array_equal(played[:14], expected)
+    assert sum(rewards) == np.sum(np.array(expected) == 0) and len(np.unique(expected)) > 1
+
+
+def test_evaluation_does_not_disturb_the_training() -> None:
+    model = LWMDQN("MlpPolicy", make_labyrinths(n_envs=2), seed=0, **SHORT).learn(80)
+    before = RecurrentState(*(part.clone() for part in model._last_state or ()))
+    evaluate_policy(model, make_labyrinths(n_envs=1, seed=5), n_eval_episodes=2)
+    assert model._last_state is not None
+    assert_same(model._last_state, before)
