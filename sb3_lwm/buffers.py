@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.preprocessing import get_obs_shape
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -60,7 +60,8 @@ class SequenceReplayBuffer(ReplayBuffer):
         if self.buffer_size < sequence_length:
             raise ValueError(
                 f"buffer_size={buffer_size} leaves {self.buffer_size} rows for each of {n_envs} environments, a sequence has "
-                f"{sequence_length} (burn_in + unroll + n_steps): use buffer_size >= {n_envs * sequence_length}, or shorter sequences."
+                f"{sequence_length} (burn_in + unroll + n_steps): use buffer_size >= {n_envs * sequence_length}, "
+                "or shorter sequences."
             )
         shape = (self.buffer_size, n_envs)
         self.observations: Any = self._allocate_observations(shape)
@@ -78,7 +79,7 @@ class SequenceReplayBuffer(ReplayBuffer):
     def _allocate_observations(self, shape: tuple[int, int]) -> Any:
         if isinstance(self.observation_space, spaces.Dict):
             return {
-                key: np.zeros((*shape, *get_obs_shape(space)), dtype=space.dtype)  # type: ignore[misc]
+                key: np.zeros((*shape, *get_obs_shape(space)), dtype=space.dtype)
                 for key, space in self.observation_space.items()
             }
         return np.zeros((*shape, *self.obs_shape), dtype=self.observation_space.dtype)
@@ -94,7 +95,7 @@ class SequenceReplayBuffer(ReplayBuffer):
         """:return: the number of rows that every environment has, at most ``buffer_size`` (which is per environment)"""
         return int(min(self.written.min(), self.buffer_size))
 
-    def add(  # type: ignore[override]
+    def add(
         self,
         obs: Any,
         next_obs: Any,

@@ -76,7 +76,7 @@ class LatentWorldModelCallback(BaseCallback):
         # without a terminal nobody sees a bar, but a log should show where the time went
         hidden = None if self.verbose == 0 else False
         updates = range(done, self.pretraining_updates)
-        for _ in tqdm(updates, desc="Pretraining the world model", unit="update", disable=hidden, dynamic_ncols=True):
+        for _ in tqdm(updates, desc="Pretraining the world model", unit="update", disable=hidden, mininterval=1.0):
             self.update(self.replay_buffer.sample_windows(self.pretraining_batch_size, self.pretraining_sequence_length))
 
     def relabel(self, samples: SequenceSamples) -> SequenceSamples:

@@ -4,9 +4,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
-from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import LinearSchedule
@@ -18,7 +16,7 @@ from sb3_lwm.policies import CnnPolicy, LWMPolicy, MlpPolicy, MultiInputPolicy
 from sb3_lwm.prioritized_buffer import PrioritizedSequenceReplayBuffer
 from sb3_lwm.q_network import RecurrentQNetwork
 from sb3_lwm.recurrent_dqn import RecurrentDQN
-from sb3_lwm.td_learning import epsilon_ladder, q_learning_errors, sequence_priorities
+from sb3_lwm.td_learning import q_learning_errors, sequence_priorities
 from sb3_lwm.type_aliases import SequenceSamples
 
 SelfLWMDQN = TypeVar("SelfLWMDQN", bound="LWMDQN")
@@ -141,7 +139,7 @@ class LWMDQN(RecurrentDQN):
         _init_setup_model: bool = True,
     ) -> None:
         super().__init__(
-            policy,  # type: ignore[arg-type]
+            policy,
             env,
             learning_rate=learning_rate,
             buffer_size=buffer_size,
@@ -248,18 +246,6 @@ class LWMDQN(RecurrentDQN):
         assert isinstance(buffer, SequenceReplayBuffer)
         return buffer
 
-    def _setup_learn(
-        self,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        reset_num_timesteps: bool = True,
-        tb_log_name: str = "run",
-        progress_bar: bool = False,
-    ) -> tuple[int, BaseCallback]:
-        if self.replay_buffer is None:
-            self.replay_buffer = self._make_replay_buffer()
-        return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
-
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
         self._world_model_callback = None
         if self.policy.world_model is not None:
@@ -273,16 +259,6 @@ class LWMDQN(RecurrentDQN):
             others = [other if isinstance(other, BaseCallback) else ConvertCallback(other) for other in others if other]
             callback = CallbackList([self._world_model_callback, *others])
         return super()._init_callback(callback, progress_bar)
-
-    def _exploration_epsilons(self) -> np.ndarray | float:
-        if self.exploration_eps_base is None:
-            return self.exploration_rate
-        return np.array(epsilon_ladder(self.n_envs, self.exploration_eps_base, self.exploration_eps_alpha))
-
-    def _on_step(self) -> None:
-        # unlike DQN's, the target network moves with the updates, not with the steps
-        self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
-        self.logger.record("rollout/exploration_rate", float(np.mean(self._exploration_epsilons())))
 
     def train(self, gradient_steps: int, batch_size: int = 32) -> None:
         """

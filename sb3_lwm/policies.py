@@ -43,6 +43,9 @@ class LWMPolicy(DQNPolicy):
     :param evaluation_eps: probability of a random action in ``predict(deterministic=False)``
     """
 
+    q_net: RecurrentQNetwork  # type: ignore[assignment]
+    q_net_target: RecurrentQNetwork  # type: ignore[assignment]
+    action_space: spaces.Discrete
     world_model: LatentWorldModel | None
 
     def __init__(
@@ -108,9 +111,13 @@ class LWMPolicy(DQNPolicy):
         """
         model_hidden_size = 0 if self.world_model is None else self.world_model.hidden_size
         latent_size = 0 if self.world_model is None else self.world_model.latent_size
-        sizes = (self.gru_hidden_size, model_hidden_size, latent_size)
-        memories = (th.zeros(n_envs, size, device=self.device) for size in sizes)
-        return RecurrentState(*memories, th.zeros(n_envs, dtype=th.int64, device=self.device))
+        device = self.device
+        return RecurrentState(
+            hidden=th.zeros(n_envs, self.gru_hidden_size, device=device),
+            model_hidden=th.zeros(n_envs, model_hidden_size, device=device),
+            predicted_latents=th.zeros(n_envs, latent_size, device=device),
+            last_actions=th.zeros(n_envs, dtype=th.int64, device=device),
+        )
 
     @th.inference_mode()
     def act(
@@ -179,7 +186,8 @@ class LWMPolicy(DQNPolicy):
             episode_start = np.zeros(n_envs, dtype=bool) if episode_start is None else np.asarray(episode_start, dtype=bool)
         if len(tensors.hidden) != n_envs:
             raise ValueError(
-                f"The state is of {len(tensors.hidden)} environments, the observation of {n_envs}: pass state=None to begin anew."
+                f"The state is of {len(tensors.hidden)} environments, the observation of {n_envs}: "
+                "pass state=None to begin anew."
             )
         starts = th.as_tensor(episode_start.reshape(n_envs), device=self.device)
         actions, tensors = self.act(observations, tensors, starts, 0.0 if deterministic else self.evaluation_eps)
@@ -233,14 +241,12 @@ MlpPolicy = LWMPolicy
 class CnnPolicy(LWMPolicy):
     """:class:`LWMPolicy` with SB3's ``NatureCNN`` as its default features extractor, for images."""
 
-    def __init__(self, *args: Any, features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN, **kwargs: Any) -> None:
-        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"features_extractor_class": NatureCNN, **kwargs})
 
 
 class MultiInputPolicy(LWMPolicy):
     """:class:`LWMPolicy` with SB3's ``CombinedExtractor`` as its default features extractor, for Dict observations."""
 
-    def __init__(
-        self, *args: Any, features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor, **kwargs: Any
-    ) -> None:
-        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"features_extractor_class": CombinedExtractor, **kwargs})

@@ -62,6 +62,8 @@ class RecurrentQNetwork(BaseModel):
     :param dueling: whether the head is dueling
     """
 
+    features_extractor: BaseFeaturesExtractor
+
     def __init__(
         self,
         observation_space: spaces.Space,
@@ -118,10 +120,13 @@ class RecurrentQNetwork(BaseModel):
         :param burn_in: rows without Q-values
         :return: (T - burn_in, B, A) float
         """
-        inputs = (samples.observations, last_actions, samples.intrinsic_rewards, samples.episode_starts)
+
+        def memories(rows: slice, hidden: th.Tensor) -> th.Tensor:
+            observations = map_observations(lambda part: part[rows], samples.observations)
+            extras = (last_actions[rows], samples.intrinsic_rewards[rows], samples.episode_starts[rows])
+            return self.remember(observations, *extras, hidden)
+
         if burn_in > 0:
             with th.no_grad():
-                warm_up = (map_observations(lambda part: part[:burn_in], part) for part in inputs)
-                hidden = self.remember(*warm_up, hidden)[-1]
-        learned = (map_observations(lambda part: part[burn_in:], part) for part in inputs)
-        return self.head(self.remember(*learned, hidden))
+                hidden = memories(slice(None, burn_in), hidden)[-1]
+        return self.head(memories(slice(burn_in, None), hidden))

@@ -12,6 +12,7 @@ from stable_baselines3.dqn.dqn import DQN
 
 from sb3_lwm.buffers import SequenceReplayBuffer
 from sb3_lwm.policies import LWMPolicy
+from sb3_lwm.td_learning import epsilon_ladder
 from sb3_lwm.type_aliases import RecurrentState, map_observations
 
 
@@ -23,9 +24,14 @@ class RecurrentDQN(DQN):
 
     policy: LWMPolicy
     replay_buffer: SequenceReplayBuffer | None
+    exploration_eps_base: float | None
+    exploration_eps_alpha: float
     # memory before the last observation, and after it
     _last_state: RecurrentState | None = None
     _next_state: RecurrentState | None = None
+
+    def _make_replay_buffer(self) -> SequenceReplayBuffer:
+        raise NotImplementedError("A subclass knows what it learns from.")
 
     def _setup_learn(
         self,
@@ -35,7 +41,8 @@ class RecurrentDQN(DQN):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
-        assert self.replay_buffer is not None
+        if self.replay_buffer is None:
+            self.replay_buffer = self._make_replay_buffer()
         is_reset = reset_num_timesteps or self._last_obs is None
         result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         if is_reset:
@@ -46,7 +53,14 @@ class RecurrentDQN(DQN):
 
     def _exploration_epsilons(self) -> np.ndarray | float:
         """:return: (n_envs,) float or one for all, probability of a random action"""
-        return self.exploration_rate
+        if self.exploration_eps_base is None:
+            return self.exploration_rate
+        return np.array(epsilon_ladder(self.n_envs, self.exploration_eps_base, self.exploration_eps_alpha))
+
+    def _on_step(self) -> None:
+        # unlike DQN's, the target network moves with the updates, not with the steps
+        self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
+        self.logger.record("rollout/exploration_rate", float(np.mean(self._exploration_epsilons())))
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1

@@ -8,7 +8,7 @@ import gymnasium as gym
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 # The processes of a SubprocVecEnv are forked from a server: let it import torch once, instead of each of them
 multiprocessing.set_forkserver_preload(["stable_baselines3.common.env_util"])
@@ -82,7 +82,10 @@ VECTOR = spaces.Box(-1.0, 1.0, (3,))
 
 
 def make_random_envs(
-    observation_space: spaces.Space = VECTOR, n_envs: int = 1, vec_env_cls: type[VecEnv] = DummyVecEnv, **kwargs: Any
+    observation_space: spaces.Space = VECTOR,
+    n_envs: int = 1,
+    vec_env_cls: type[DummyVecEnv] | type[SubprocVecEnv] = DummyVecEnv,
+    **kwargs: Any,
 ) -> VecEnv:
     """
     :param observation_space: of any kind

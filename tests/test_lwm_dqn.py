@@ -19,7 +19,7 @@ from stable_baselines3.common.callbacks import (
     StopTrainingOnRewardThreshold,
 )
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecMonitor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sb3_lwm import LWMDQN, LatentWorldModelCallback, PrioritizedSequenceReplayBuffer, SequenceReplayBuffer
@@ -75,9 +75,9 @@ def test_learns_from_every_observation_space(kind: str, n_envs: int, prioritized
 
 @pytest.mark.parametrize("n_envs", [1, 3])
 @pytest.mark.parametrize("vec_env_cls", [DummyVecEnv, SubprocVecEnv])
-def test_vector_environments(vec_env_cls: type[VecEnv], n_envs: int) -> None:
+def test_vector_environments(vec_env_cls: type[DummyVecEnv] | type[SubprocVecEnv], n_envs: int) -> None:
     # make_vec_env would put a Monitor around each environment, for which VecMonitor has a warning
-    env = VecMonitor(vec_env_cls([partial(RandomEnv, VECTOR)] * n_envs))  # type: ignore[call-arg]
+    env = VecMonitor(vec_env_cls([partial(RandomEnv, VECTOR)] * n_envs))
     model = LWMDQN("MlpPolicy", env, seed=0, **SHORT).learn(200)
     env.close()
     assert model._n_updates == UPDATES[n_envs]

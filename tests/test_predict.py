@@ -8,7 +8,7 @@ import torch as th
 from helpers import NETWORKS, SHORT, make_labyrinths, make_random_envs
 from stable_baselines3.common.evaluation import evaluate_policy
 
-from sb3_lwm import LWMDQN
+from sb3_lwm import LWMDQN, PrioritizedSequenceReplayBuffer
 from sb3_lwm.policies import explore
 from sb3_lwm.td_learning import epsilon_ladder
 from sb3_lwm.type_aliases import RecurrentState
@@ -108,6 +108,29 @@ def test_what_predict_returns_is_not_changed_from_outside() -> None:
     # a wrapper may write into the actions that it is given
     actions[:] = 2 - actions
     assert_same(state, copies)
+
+
+def test_training_carries_the_memory_from_step_to_step() -> None:
+    # no update: what the actor remembered can be had again from the rows. An episode has 8 of them, the final one included
+    lengths = {"burn_in": 20, "unroll": 20, "learning_starts": 100}
+    model = make_model(n_envs=2, prioritized_replay=True, **lengths).learn(96)
+    buffer, callback = model.replay_buffer, model._world_model_callback
+    assert isinstance(buffer, PrioritizedSequenceReplayBuffer) and callback is not None and buffer.states is not None
+    first = callback.relabel(buffer.sequences(np.array([0, 1])))
+    assert first.intrinsic_rewards.any() and first.finals[7].all() and not first.episode_starts[20].any()
+    actions, starts = first.actions[:20], first.episode_starts[:20]
+    last_actions = th.cat((th.zeros(1, 2, dtype=th.int64), actions[:-1]))
+    with th.no_grad():
+        memories = model.q_net.remember(
+            first.observations[:20], last_actions, first.intrinsic_rewards[:20], starts, th.zeros(2, 16)
+        )
+        assert model.policy.world_model is not None
+        latents = model.policy.world_model.encode(first.observations[:20])
+        predictions, model_hidden = model.policy.world_model.expect(latents, actions, th.zeros(2, 12), starts)
+    # the second sequence of each environment begins at row 20
+    expected = RecurrentState(memories[-1], model_hidden, predictions[-1], actions[-1])
+    for stored, tensor in zip(rows(buffer.states, 1), expected, strict=True):
+        np.testing.assert_allclose(stored, tensor, atol=1e-5)
 
 
 def test_without_world_model_only_the_q_network_remembers() -> None:

@@ -44,7 +44,7 @@ def test_model_that_was_cut_short_is_named(share: float, tmp_path: Path) -> None
     # the networks are archives inside the archive: cut at the right place, zipfile takes the end of one for the whole
     path = tmp_path / "spoilt.zip"
     cut_short(path, share)
-    with pytest.raises(ValueError, match="spoilt.zip"):
+    with pytest.raises(ValueError, match=r"spoilt\.zip"):
         LWMDQN.load(path)
 
 
@@ -52,7 +52,7 @@ def test_model_that_was_cut_short_is_named(share: float, tmp_path: Path) -> None
 def test_what_is_no_model_is_named(spoil: Callable[[Path], None], tmp_path: Path) -> None:
     path = tmp_path / "spoilt.zip"
     spoil(path)
-    with pytest.raises(ValueError, match="spoilt.zip"):
+    with pytest.raises(ValueError, match=r"spoilt\.zip"):
         LWMDQN.load(path)
 
 
@@ -60,7 +60,7 @@ def test_what_is_no_model_is_named(spoil: Callable[[Path], None], tmp_path: Path
 def test_parameters_of_what_is_no_model(spoil: Callable[[Path], None], tmp_path: Path) -> None:
     path, model = tmp_path / "spoilt.zip", make_model()
     spoil(path)
-    with pytest.raises(ValueError, match="spoilt.zip"):
+    with pytest.raises(ValueError, match=r"spoilt\.zip"):
         model.set_parameters(str(path))
 
 
@@ -70,7 +70,7 @@ def test_replay_that_was_cut_short_is_named(tmp_path: Path) -> None:
     content = path.read_bytes()
     for kept in (len(content) // 2, 0):
         path.write_bytes(content[:kept])
-        with pytest.raises(ValueError, match="spoilt.pkl"):
+        with pytest.raises(ValueError, match=r"spoilt\.pkl"):
             model.load_replay_buffer(path)
 
 

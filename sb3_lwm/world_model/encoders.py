@@ -9,6 +9,9 @@ from torch import nn
 from sb3_lwm.type_aliases import Observations
 from sb3_lwm.world_model.normalizer import RunningStandardizer
 
+# what NatureCNN's three convolutions leave something of
+MIN_IMAGE_SIZE = 36
+
 
 class VectorEncoder(nn.Module):
     """
@@ -49,17 +52,23 @@ class ImageEncoder(nn.Module):
 
     :param observation_space: channels-first images, at least 36 pixels wide and high
     :param latent_size: size of the embedding
+    :raises ValueError: if the images are smaller
     """
 
     is_binary = False
 
     def __init__(self, observation_space: spaces.Box, latent_size: int) -> None:
         super().__init__()
+        if min(observation_space.shape[-2:]) < MIN_IMAGE_SIZE:
+            raise ValueError(
+                f"Images of shape {observation_space.shape} are too small for the convolutional encoder, which needs "
+                f"{MIN_IMAGE_SIZE} pixels on each side: enlarge them, or flatten them to real values."
+            )
         self.observation_space = observation_space
         self.latent_size = latent_size
         self.cnn = NatureCNN(observation_space, features_dim=latent_size)
         # the embedding itself has no activation (LWM, table of networks); NatureCNN ends in one
-        self.cnn.linear = self.cnn.linear[:1]
+        self.cnn.linear = nn.Sequential(self.cnn.linear[0])
 
     def update_statistics(self, observations: th.Tensor) -> None:
         """Images have no running statistics."""
@@ -86,17 +95,16 @@ class LatentEncoder(nn.Module):
         super().__init__()
         self.is_dict = isinstance(observation_space, spaces.Dict)
         parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"observation": observation_space}
-        self.encoders = nn.ModuleDict(
-            {
-                key: ImageEncoder(space, image_latent_size)
-                if is_image_space(space) and isinstance(space, spaces.Box)
-                else VectorEncoder(space)
-                for key, space in parts.items()
-            }
-        )
+        encoders = {
+            key: ImageEncoder(space, image_latent_size)
+            if is_image_space(space) and isinstance(space, spaces.Box)
+            else VectorEncoder(space)
+            for key, space in parts.items()
+        }
+        self.encoders = nn.ModuleDict(encoders)
         # (latent_size,) which dimensions are 0 or 1: their prediction is a probability
-        flags = [th.full((encoder.latent_size,), encoder.is_binary) for encoder in self.encoders.values()]
-        self.register_buffer("binary", th.cat(flags), persistent=False)
+        flags = [encoder.is_binary for encoder in encoders.values() for _ in range(encoder.latent_size)]
+        self.register_buffer("binary", th.tensor(flags), persistent=False)
         self.latent_size = len(self.binary)
 
     @property
@@ -110,7 +118,9 @@ class LatentEncoder(nn.Module):
     def update_statistics(self, observations: Observations) -> None:
         """:param observations: (N, *observation shape), a training batch"""
         for key, part in self._parts(observations).items():
-            self.encoders[key].update_statistics(part)
+            encoder = self.encoders[key]
+            assert isinstance(encoder, ImageEncoder | VectorEncoder)
+            encoder.update_statistics(part)
 
     def forward(self, observations: Observations) -> th.Tensor:
         """
