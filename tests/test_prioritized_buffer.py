@@ -119,7 +119,7 @@ def test_stored_memory_does_not_follow_the_actors() -> None:
 
 @pytest.mark.parametrize("exponent", [0.0, 0.5, 0.9])
 def test_draws_are_in_proportion_to_the_priorities(exponent: float) -> None:
-    buffer = make_buffer(priority_exponent=exponent)
+    buffer = make_buffer(priority_exponent=exponent, importance_exponent=0.0)
     player = Player(buffer, seed=2)
     player.play(60)
     named = rate(player)
@@ -131,7 +131,9 @@ def test_draws_are_in_proportion_to_the_priorities(exponent: float) -> None:
     buffer.update_priorities(ids[:6], priorities[:6])
     weights = priorities**exponent
     expected = 40_000 * weights / weights.sum()
-    counts = Counter(buffer.sample(40_000).sequence_ids.tolist())
+    samples = buffer.sample(40_000)
+    assert (samples.importance_weights == 1.0).all(), "switched off"
+    counts = Counter(samples.sequence_ids.tolist())
     assert set(counts) == set(ids.tolist()) and expected.min() > 20
     drawn = np.array([counts[sequence_id] for sequence_id in ids])
     assert ((drawn - expected) ** 2 / expected).sum() < chi_square_bound(len(ids) - 1)
@@ -155,15 +157,6 @@ def test_importance_weights_by_hand() -> None:
     assert largest == {1 / 2, 1 / 3, 1.0}
 
 
-def test_importance_weights_can_be_switched_off() -> None:
-    buffer = make_buffer(importance_exponent=0.0)
-    player = Player(buffer)
-    player.play(40)
-    ids = np.array(list(rate(player).values()))
-    buffer.update_priorities(ids, np.linspace(0.0, 9.0, len(ids)))
-    assert (buffer.sample(100).importance_weights == 1.0).all()
-
-
 def test_a_priority_of_zero_stays_in_the_draw() -> None:
     buffer = make_buffer(n_envs=1)
     player = Player(buffer)
@@ -172,6 +165,20 @@ def test_a_priority_of_zero_stays_in_the_draw() -> None:
     samples = buffer.sample(200)
     assert set(samples.sequence_ids.tolist()) == set(named.values())
     assert (samples.importance_weights == 1.0).all()
+
+
+@pytest.mark.parametrize(("chance", "drawn"), [(0.0, (0, STRIDE)), (np.nextafter(1.0, 0.0), (0, 7 * STRIDE))])
+def test_the_ends_of_the_draw(monkeypatch: pytest.MonkeyPatch, chance: float, drawn: tuple[int, int]) -> None:
+    # neither the sequence that is being overwritten, in the first slot, nor one past the last slot
+    buffer = make_buffer(n_envs=1)
+    player = Player(buffer, end_chance=0.0)
+    player.play(ROWS)
+    rate(player)
+    player.play(STRIDE - 1)
+    buffer.update_priorities(buffer.unrated_sequences(), np.ones(1))
+    monkeypatch.setattr(np.random, "rand", lambda size: np.full(size, chance))
+    samples = buffer.sample(3)
+    assert [check_sequence(player, samples, column) for column in range(3)] == [drawn] * 3
 
 
 def test_memory_is_required() -> None:
@@ -283,8 +290,7 @@ def test_truncate_episodes() -> None:
 def test_memory_is_stored_once_a_stride() -> None:
     rows, n_envs = 400, 2
     buffer = make_buffer(rows=rows, n_envs=n_envs)
-    player = Player(buffer)
-    player.play(1)
+    Player(buffer).play(1)
     stored = [
         value for attribute in vars(buffer).values() for value in (attribute if isinstance(attribute, tuple) else [attribute])
     ]
