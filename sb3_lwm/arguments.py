@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
@@ -18,6 +19,7 @@ RANGES: tuple[tuple[str, str, Any], ...] = (
     ("n_steps", "an integer >= 1", lambda value: _is_integer(value, 1)),
     ("batch_size", "an integer >= 1", lambda value: _is_integer(value, 1)),
     ("buffer_size", "an integer >= 1", lambda value: _is_integer(value, 1)),
+    ("learning_starts", "an integer >= 0", lambda value: _is_integer(value, 0)),
     ("pretraining_updates", "an integer >= 0", lambda value: _is_integer(value, 0)),
     ("pretraining_batch_size", "an integer >= 1", lambda value: _is_integer(value, 1)),
     ("pretraining_sequence_length", "an integer >= 2", lambda value: _is_integer(value, 2)),
@@ -41,7 +43,7 @@ RANGES: tuple[tuple[str, str, Any], ...] = (
 
 
 def _is_integer(value: Any, lowest: int) -> bool:
-    return not isinstance(value, bool) and int(value) == value and value >= lowest
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= lowest)
 
 
 def check_arguments(model: "LWMDQN") -> None:
@@ -88,26 +90,29 @@ def _check_lengths(model: "LWMDQN") -> None:
     if model.env is None or n_envs is None:
         return
     length = model.sequence_length
-    rows = model.buffer_size // n_envs
     parts = f"burn_in + unroll + n_steps = {model.burn_in} + {model.unroll} + {model.n_steps}"
-    if rows < length:
+    _check_length(model, n_envs, length, f"a sequence has {length} rows ({parts})")
+    if model.policy_arguments()["world_model_kwargs"] is not None and model.pretraining_updates > 0:
+        longest = model.pretraining_sequence_length
+        _check_length(model, n_envs, longest, f"pretraining_sequence_length={longest}")
+
+
+def _check_length(model: "LWMDQN", n_envs: int, length: int, what: str) -> None:
+    """
+    :param model: the agent
+    :param n_envs: number of its environments
+    :param length: rows that it wants to learn from at once
+    :param what: the reason, in words
+    """
+    needed = n_envs * max(length, model.buffer_class.rows_needed(model.sequence_length, model.unroll))
+    if model.buffer_size < needed:
         raise ValueError(
-            f"buffer_size={model.buffer_size} is {rows} rows for each of {n_envs} environments, a sequence has {length} "
-            f"({parts}): use buffer_size >= {n_envs * length}, or shorter sequences."
+            f"buffer_size={model.buffer_size} is {model.buffer_size // n_envs} rows for each of {n_envs} environments, "
+            f"{what}: use buffer_size >= {needed}, or shorter sequences."
         )
-    if model.learning_starts < n_envs * length:
+    # an agent that goes on learning has no warm-up: it plays by itself until there is enough
+    if model.num_timesteps == 0 and model.learning_starts < n_envs * length:
         raise ValueError(
             f"learning_starts={model.learning_starts} is {model.learning_starts // n_envs} steps of each of {n_envs} "
-            f"environments, a sequence has {length} ({parts}): use learning_starts >= {n_envs * length}, or shorter sequences."
-        )
-    longest = model.pretraining_sequence_length
-    if (
-        model.use_world_model
-        and model.pretraining_updates > 0
-        and min(model.learning_starts, model.buffer_size) < n_envs * longest
-    ):
-        raise ValueError(
-            f"pretraining_sequence_length={longest} is longer than what {n_envs} environments have played after "
-            f"learning_starts={model.learning_starts} steps (buffer_size={model.buffer_size}): use "
-            f"learning_starts >= {n_envs * longest}, or a shorter pretraining_sequence_length."
+            f"environments, {what}: use learning_starts >= {n_envs * length}, or shorter sequences."
         )

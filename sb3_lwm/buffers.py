@@ -38,6 +38,9 @@ class SequenceReplayBuffer(ReplayBuffer):
     :raises ValueError: if a sequence does not fit, or ``optimize_memory_usage`` is set
     """
 
+    # rows between the places where sequences may begin
+    stride = 1
+
     def __init__(
         self,
         buffer_size: int,
@@ -57,11 +60,11 @@ class SequenceReplayBuffer(ReplayBuffer):
         self.handle_timeout_termination = handle_timeout_termination
         self.sequence_length = sequence_length
         self.buffer_size = self._rows_per_env(buffer_size // n_envs)
-        if self.buffer_size < sequence_length:
+        needed = self.rows_needed(sequence_length, self.stride)
+        if self.buffer_size < needed:
             raise ValueError(
                 f"buffer_size={buffer_size} leaves {self.buffer_size} rows for each of {n_envs} environments, a sequence has "
-                f"{sequence_length} (burn_in + unroll + n_steps): use buffer_size >= {n_envs * sequence_length}, "
-                "or shorter sequences."
+                f"{sequence_length} (burn_in + unroll + n_steps): use buffer_size >= {n_envs * needed}, or shorter sequences."
             )
         shape = (self.buffer_size, n_envs)
         self.observations: Any = self._allocate_observations(shape)
@@ -72,6 +75,15 @@ class SequenceReplayBuffer(ReplayBuffer):
         self.terminations = np.zeros(shape, dtype=bool)
         self._envs = np.arange(n_envs)
         self.reset()
+
+    @classmethod
+    def rows_needed(cls, sequence_length: int, stride: int = 1) -> int:
+        """
+        :param sequence_length: rows of a sequence
+        :param stride: rows between two sequences; windows may begin anywhere
+        :return: rows that each environment needs so that, once there is a whole sequence, there always is one
+        """
+        return sequence_length
 
     def _rows_per_env(self, rows: int) -> int:
         return rows
@@ -170,7 +182,7 @@ class SequenceReplayBuffer(ReplayBuffer):
         Close the episodes that are under way, because their environments are about to be reset from outside: the last
         row of each becomes its final observation, as after a time-out.
         """
-        envs = np.flatnonzero((self.written > 0) & ~self._next_is_start)
+        envs = np.flatnonzero(~self._next_is_start)
         rows = (self.written[envs] - 1) % self.buffer_size
         self.finals[rows, envs] = True
         self.rewards[rows, envs] = 0.0

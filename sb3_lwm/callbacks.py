@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.utils import update_learning_rate
 from tqdm import tqdm
 
 from sb3_lwm.buffers import SequenceReplayBuffer
@@ -107,12 +108,14 @@ class LatentWorldModelCallback(BaseCallback):
         # nothing predicted the first row, nor what comes after the end of an episode
         predicted = ~samples.episode_starts[1:]
         weights = predicted * samples.importance_weights
-        loss = (errors[1:] * weights).sum() / predicted.sum()
+        loss = (errors[1:] * weights).sum() / predicted.sum().clamp(min=1)
         if not th.isfinite(loss):
             raise ValueError(
                 f"The world model's loss is {loss.item()}: lower world_model_learning_rate "
                 f"(now {self.policy.world_model_learning_rate}) or scale the observations."
             )
+        # a loaded optimizer brings its old learning rate along
+        update_learning_rate(optimizer, self.policy.world_model_learning_rate)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

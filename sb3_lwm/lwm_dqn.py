@@ -7,7 +7,7 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_name, polyak_update
 
 from sb3_lwm.arguments import check_arguments
 from sb3_lwm.buffers import SequenceReplayBuffer
@@ -193,21 +193,32 @@ class LWMDQN(RecurrentDQN):
         """:return: rows of a sequence: burn-in, learned rows, and what the n-step return of the last one needs"""
         return self.burn_in + self.unroll + self.n_steps
 
+    @property
+    def buffer_class(self) -> type[SequenceReplayBuffer]:
+        """:return: ``replay_buffer_class``, or what ``prioritized_replay`` asks for"""
+        if self.replay_buffer_class is not None:
+            return self.replay_buffer_class  # type: ignore[return-value]
+        return PrioritizedSequenceReplayBuffer if self.prioritized_replay else SequenceReplayBuffer
+
     def _setup_model(self) -> None:
         check_arguments(self)
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         # The replay buffer waits for learn(): a model that is loaded to act needs none
         self.policy = self.policy_class(  # type: ignore[assignment]
-            self.observation_space, self.action_space, self.lr_schedule, **self._policy_arguments()
+            self.observation_space, self.action_space, self.lr_schedule, **self.policy_arguments()
         ).to(self.device)
         self._create_aliases()
+        # Copy running stats, see GH issue #996 of SB3
+        self.batch_norm_stats = get_parameters_by_name(self.q_net, ["running_"])
+        self.batch_norm_stats_target = get_parameters_by_name(self.q_net_target, ["running_"])
         self._convert_train_freq()
         self.exploration_schedule = LinearSchedule(
             self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
         )
 
-    def _policy_arguments(self) -> dict[str, Any]:
+    def policy_arguments(self) -> dict[str, Any]:
+        """:return: what the policy is made with: ``policy_kwargs`` and those of our own arguments that concern it"""
         world_model_kwargs = self.policy_kwargs.get("world_model_kwargs", {})
         if self.use_world_model and world_model_kwargs is not None:
             world_model_kwargs = {
@@ -228,14 +239,11 @@ class LWMDQN(RecurrentDQN):
 
     def _make_replay_buffer(self) -> SequenceReplayBuffer:
         kwargs: dict[str, Any] = {"sequence_length": self.sequence_length}
-        buffer_class = self.replay_buffer_class
-        if buffer_class is None:
-            buffer_class = PrioritizedSequenceReplayBuffer if self.prioritized_replay else SequenceReplayBuffer
-        if issubclass(buffer_class, PrioritizedSequenceReplayBuffer):
+        if issubclass(self.buffer_class, PrioritizedSequenceReplayBuffer):
             kwargs["stride"] = self.unroll
             kwargs["priority_exponent"] = self.priority_exponent
             kwargs["importance_exponent"] = self.importance_exponent
-        buffer = buffer_class(
+        return self.buffer_class(
             self.buffer_size,
             self.observation_space,
             self.action_space,
@@ -243,8 +251,6 @@ class LWMDQN(RecurrentDQN):
             n_envs=self.n_envs,
             **{**kwargs, **self.replay_buffer_kwargs},
         )
-        assert isinstance(buffer, SequenceReplayBuffer)
-        return buffer
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
         self._world_model_callback = None
@@ -300,6 +306,7 @@ class LWMDQN(RecurrentDQN):
         self.policy.optimizer.step()
         with th.no_grad():
             th._foreach_lerp_(list(self.q_net_target.parameters()), list(self.q_net.parameters()), self.tau)
+        polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
 
     def _td_errors(self, samples: SequenceSamples) -> th.Tensor:
         """
@@ -349,7 +356,7 @@ class LWMDQN(RecurrentDQN):
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_world_model_callback"]
+        return [*super()._excluded_save_params(), "_world_model_callback", "batch_norm_stats", "batch_norm_stats_target"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts = ["policy", "policy.optimizer"]

@@ -149,7 +149,8 @@ class LWMPolicy(DQNPolicy):
             state.hidden,
         )[0]
         actions = explore(self.q_net.head.greedy_actions(memories).cpu().numpy(), epsilons, self.q_net.n_actions)
-        last_actions = th.as_tensor(actions, device=self.device)
+        # a copy: the caller may write into the actions
+        last_actions = th.tensor(actions, device=self.device)
         predicted_latents, model_hidden = state.predicted_latents, state.model_hidden
         if self.world_model is not None:
             predictions, model_hidden = self.world_model.expect(
@@ -176,6 +177,11 @@ class LWMPolicy(DQNPolicy):
         :raises ValueError: if the state is of another number of environments
         """
         self.set_training_mode(False)
+        if isinstance(observation, tuple):
+            raise ValueError(
+                "predict() was given a tuple, not an observation: Gymnasium's reset() returns an observation and a "
+                "dictionary, `observation, info = env.reset()`."
+            )
         observations, is_vectorized = self.obs_to_tensor(observation)
         n_envs = len(next(iter(observations.values())) if isinstance(observations, dict) else observations)
         if state is None:
@@ -189,6 +195,8 @@ class LWMPolicy(DQNPolicy):
                 f"The state is of {len(tensors.hidden)} environments, the observation of {n_envs}: "
                 "pass state=None to begin anew."
             )
+        if episode_start.size != n_envs:
+            raise ValueError(f"episode_start is of {episode_start.size} environments, the observation of {n_envs}.")
         starts = th.as_tensor(episode_start.reshape(n_envs), device=self.device)
         actions, tensors = self.act(observations, tensors, starts, 0.0 if deterministic else self.evaluation_eps)
         arrays = RecurrentState(*(part.cpu().numpy() for part in tensors))

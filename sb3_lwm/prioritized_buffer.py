@@ -42,6 +42,15 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         self.importance_exponent = importance_exponent
         super().__init__(*args, **kwargs)
 
+    @classmethod
+    def rows_needed(cls, sequence_length: int, stride: int = 1) -> int:
+        """
+        :param sequence_length: rows of a sequence
+        :param stride: rows between two sequences
+        :return: rows that each environment needs: the write cursor may have taken all but one row of the oldest stride
+        """
+        return -(-(sequence_length + stride - 1) // stride) * stride
+
     def _rows_per_env(self, rows: int) -> int:
         # a whole number of strides, so that sequences keep their places when the buffer wraps around
         return rows // self.stride * self.stride
@@ -85,9 +94,14 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
 
     def update_priorities(self, sequence_ids: np.ndarray, priorities: np.ndarray) -> None:
         """
+        To be called before the next ``add``, which may write over a sequence and give its id to another.
+
         :param sequence_ids: (B,) int, as in the samples
         :param priorities: (B,) float, ``p``, not negative
+        :raises ValueError: if a priority is not finite
         """
+        if not np.isfinite(priorities).all():
+            raise ValueError(f"A sequence has a TD error that is not finite (priorities {priorities}): lower learning_rate.")
         self.weights.reshape(-1)[sequence_ids] = np.maximum(priorities, self.MIN_PRIORITY) ** self.priority_exponent
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> SequenceSamples:  # type: ignore[override]

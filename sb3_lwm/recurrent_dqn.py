@@ -1,25 +1,31 @@
-"""What a memory changes in DQN: acting, storing, predicting."""
+"""What a memory changes in DQN: acting, storing, predicting, loading."""
 
-from typing import Any
+import pathlib
+import pickle
+from typing import Any, TypeVar
 
 import numpy as np
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.save_util import load_from_pkl, open_path
+from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 from stable_baselines3.dqn.dqn import DQN
 
-from sb3_lwm.buffers import SequenceReplayBuffer
+from sb3_lwm.buffers import VEC_NORMALIZE_REMEDY, SequenceReplayBuffer
+from sb3_lwm.files import Path, check_model_file
 from sb3_lwm.policies import LWMPolicy
 from sb3_lwm.td_learning import epsilon_ladder
 from sb3_lwm.type_aliases import RecurrentState, map_observations
 
+SelfRecurrentDQN = TypeVar("SelfRecurrentDQN", bound="RecurrentDQN")
+
 
 class RecurrentDQN(DQN):
     """
-    The part of a recurrent DQN that plays: it carries the memory from step to step, draws epsilon for each environment by
-    itself and stores what happened, with the memory. Base class of :class:`~sb3_lwm.LWMDQN`, which learns.
+    The part of a recurrent DQN that plays and keeps: it carries the memory from step to step, draws epsilon for each
+    environment by itself and stores what happened, with the memory. Base class of :class:`~sb3_lwm.LWMDQN`, which learns.
     """
 
     policy: LWMPolicy
@@ -41,6 +47,9 @@ class RecurrentDQN(DQN):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
+        if self._vec_normalize_env is not None:
+            # set_env may have brought it
+            raise ValueError(VEC_NORMALIZE_REMEDY)
         if self.replay_buffer is None:
             self.replay_buffer = self._make_replay_buffer()
         is_reset = reset_num_timesteps or self._last_obs is None
@@ -50,6 +59,15 @@ class RecurrentDQN(DQN):
             self._last_state = None
             self._check_finite(self._last_obs, np.zeros(self.n_envs))
         return result
+
+    def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
+        """See :meth:`stable_baselines3.common.off_policy_algorithm.OffPolicyAlgorithm.collect_rollouts`."""
+        rollout = super().collect_rollouts(*args, **kwargs)
+        if not rollout.continue_training:
+            # A callback has stopped the training on a step that SB3 does not store. What follows would not be what came
+            # next: a later learn() resets the environments.
+            self._last_obs = None
+        return rollout
 
     def _exploration_epsilons(self) -> np.ndarray | float:
         """:return: (n_envs,) float or one for all, probability of a random action"""
@@ -101,8 +119,8 @@ class RecurrentDQN(DQN):
         self._last_state = self._next_state
 
     def _check_finite(self, observations: Any, rewards: np.ndarray) -> None:
-        named = observations if isinstance(observations, dict) else {"observation": observations}
-        for name, values in {**named, "reward": rewards}.items():
+        named = list(observations.items()) if isinstance(observations, dict) else [("observation", observations)]
+        for name, values in [*named, ("reward", rewards)]:
             values = np.asarray(values)
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 env = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0]
@@ -125,6 +143,60 @@ class RecurrentDQN(DQN):
         :return: the action or actions, and the memory to give to the next call
         """
         return self.policy.predict(observation, state, episode_start, deterministic)
+
+    @classmethod
+    def load(cls: type[SelfRecurrentDQN], path: Path, *args: Any, **kwargs: Any) -> SelfRecurrentDQN:
+        """
+        See :meth:`stable_baselines3.DQN.load`; without an environment no replay buffer is allocated.
+
+        :param path: file that ``save`` has written
+        :param args: as there
+        :param kwargs: as there
+        :return: the agent
+        :raises ValueError: if the file is no model of LWM-DQN or was cut short; names the file
+        """
+        check_model_file(path)
+        return super().load(path, *args, **kwargs)
+
+    def set_parameters(self, load_path_or_dict: Any, *args: Any, **kwargs: Any) -> None:
+        """
+        See :meth:`stable_baselines3.DQN.set_parameters`.
+
+        :param load_path_or_dict: a file that ``save`` has written, or what ``get_parameters`` returns
+        :param args: as there
+        :param kwargs: as there
+        :raises ValueError: if the file is no model of LWM-DQN or was cut short; names the file
+        """
+        if not isinstance(load_path_or_dict, dict):
+            check_model_file(load_path_or_dict)
+        super().set_parameters(load_path_or_dict, *args, **kwargs)
+
+    def load_replay_buffer(self, path: Path, truncate_last_traj: bool = True) -> None:
+        """
+        Load a replay buffer from a pickle file.
+
+        :param path: what ``save_replay_buffer`` has written
+        :param truncate_last_traj: has no meaning here: the environments are reset, which closes the episodes under way
+        :raises ValueError: if the file is no replay buffer or was cut short, or does not fit this agent
+        """
+        file = open_path(path, "r", verbose=self.verbose, suffix="pkl")
+        try:
+            buffer = load_from_pkl(file, self.verbose)
+        except (pickle.UnpicklingError, EOFError) as error:
+            raise ValueError(f"{path} is no replay buffer, or was cut short ({error}).") from error
+        finally:
+            if isinstance(path, str | pathlib.Path):
+                file.close()
+        expected = self._make_replay_buffer()
+        for name in ("__class__", "n_envs", "stride", "observation_space"):
+            value, needed = getattr(buffer, name, None), getattr(expected, name)
+            if value != needed:
+                raise ValueError(
+                    f"The replay buffer in {path} does not fit this agent: its {name} is {value}, the agent needs {needed}."
+                )
+        buffer.sequence_length = expected.sequence_length
+        buffer.device = self.device
+        self.replay_buffer = buffer
 
     def _excluded_save_params(self) -> list[str]:
         # SB3 resets the environments of a loaded model, which begins episodes and memories anew

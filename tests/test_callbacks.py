@@ -211,6 +211,17 @@ def test_a_loss_that_is_not_finite_is_an_error() -> None:
     assert changed(before, weights(teacher.world_model)) == set()
 
 
+@pytest.mark.parametrize("n_predicted", [0, 1])
+def test_a_batch_with_next_to_nothing_to_learn(n_predicted: int) -> None:
+    # two rows, as in the smallest pretraining on episodes of one step: there may be one prediction, or none
+    teacher, samples = make_teacher(), make_samples(length=2, batch=1, end_chance=1.0 - n_predicted)
+    assert (~samples.episode_starts[1:]).sum() == n_predicted
+    teacher.update(make_samples())
+    paid = teacher.update(samples)
+    assert all(tensor.isfinite().all() for tensor in teacher.world_model.state_dict().values())
+    assert paid.rewards.isfinite().all()
+
+
 # --- Paying ---
 
 

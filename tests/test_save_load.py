@@ -239,7 +239,7 @@ def test_replay_of_another_number_of_environments_is_refused(tmp_path: Path) -> 
     # its rows cannot be shared out anew
     make_trained().save_replay_buffer(tmp_path / "replay")
     model = LWMDQN("MlpPolicy", make_random_envs(n_envs=3), **SHORT)
-    with pytest.raises(ValueError, match=r"(?s)replay.*1 environment.*3"):
+    with pytest.raises(ValueError, match="n_envs is 1, the agent needs 3"):
         model.load_replay_buffer(tmp_path / "replay")
 
 

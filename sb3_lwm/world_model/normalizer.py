@@ -30,7 +30,9 @@ class IntrinsicRewardNormalizer(nn.Module):
         self.register_buffer("initialized", th.zeros((), dtype=th.bool))
 
     def update(self, errors: th.Tensor) -> None:
-        """:param errors: (N,) float, prediction errors of a training batch, N > 1"""
+        """:param errors: (N,) float, prediction errors of a training batch; one alone has no deviation and is passed over"""
+        if len(errors) < 2:
+            return
         std, mean = th.std_mean(errors)
         momentum = th.where(self.initialized, self.momentum, 0.0)
         self.mean.lerp_(mean, 1.0 - momentum)
