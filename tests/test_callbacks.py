@@ -75,8 +75,7 @@ def errors_by_hand(model: LatentWorldModel, samples: SequenceSamples) -> dict[tu
 
 def loss_and_gradients(teacher: LatentWorldModelCallback, samples: SequenceSamples) -> tuple[float, list[th.Tensor]]:
     """:return: those of an update, which leaves the weights as they are"""
-    for group in teacher.policy.world_model_optimizer.param_groups:
-        group["lr"] = 0.0
+    teacher.policy.world_model_learning_rate = 0.0
     teacher.update(samples)
     gradients = [parameter.grad.clone() for parameter in teacher.world_model.predictor.parameters()]
     return teacher.logger.name_to_value["world_model/loss"], gradients
