@@ -188,18 +188,6 @@ class LWMDQN(RecurrentDQN):
         if _init_setup_model:
             self._setup_model()
 
-    @property
-    def sequence_length(self) -> int:
-        """:return: rows of a sequence: burn-in, learned rows, and what the n-step return of the last one needs"""
-        return self.burn_in + self.unroll + self.n_steps
-
-    @property
-    def buffer_class(self) -> type[SequenceReplayBuffer]:
-        """:return: ``replay_buffer_class``, or what ``prioritized_replay`` asks for"""
-        if self.replay_buffer_class is not None:
-            return self.replay_buffer_class  # type: ignore[return-value]
-        return PrioritizedSequenceReplayBuffer if self.prioritized_replay else SequenceReplayBuffer
-
     def _setup_model(self) -> None:
         check_arguments(self)
         self._setup_lr_schedule()
@@ -236,21 +224,6 @@ class LWMDQN(RecurrentDQN):
             **self.policy_kwargs,
             "world_model_kwargs": world_model_kwargs,
         }
-
-    def _make_replay_buffer(self) -> SequenceReplayBuffer:
-        kwargs: dict[str, Any] = {"sequence_length": self.sequence_length}
-        if issubclass(self.buffer_class, PrioritizedSequenceReplayBuffer):
-            kwargs["stride"] = self.unroll
-            kwargs["priority_exponent"] = self.priority_exponent
-            kwargs["importance_exponent"] = self.importance_exponent
-        return self.buffer_class(
-            self.buffer_size,
-            self.observation_space,
-            self.action_space,
-            device=self.device,
-            n_envs=self.n_envs,
-            **{**kwargs, **self.replay_buffer_kwargs},
-        )
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
         self._world_model_callback = None

@@ -16,6 +16,7 @@ from stable_baselines3.dqn.dqn import DQN
 from sb3_lwm.buffers import VEC_NORMALIZE_REMEDY, SequenceReplayBuffer
 from sb3_lwm.files import Path, check_model_file
 from sb3_lwm.policies import LWMPolicy
+from sb3_lwm.prioritized_buffer import PrioritizedSequenceReplayBuffer
 from sb3_lwm.td_learning import epsilon_ladder
 from sb3_lwm.type_aliases import RecurrentState, map_observations
 
@@ -30,14 +31,43 @@ class RecurrentDQN(DQN):
 
     policy: LWMPolicy
     replay_buffer: SequenceReplayBuffer | None
+    burn_in: int
+    unroll: int
+    prioritized_replay: bool
+    priority_exponent: float
+    importance_exponent: float
     exploration_eps_base: float | None
     exploration_eps_alpha: float
     # memory before the last observation, and after it
     _last_state: RecurrentState | None = None
     _next_state: RecurrentState | None = None
 
+    @property
+    def sequence_length(self) -> int:
+        """:return: rows of a sequence: burn-in, learned rows, and what the n-step return of the last one needs"""
+        return self.burn_in + self.unroll + self.n_steps
+
+    @property
+    def buffer_class(self) -> type[SequenceReplayBuffer]:
+        """:return: ``replay_buffer_class``, or what ``prioritized_replay`` asks for"""
+        if self.replay_buffer_class is not None:
+            return self.replay_buffer_class  # type: ignore[return-value]
+        return PrioritizedSequenceReplayBuffer if self.prioritized_replay else SequenceReplayBuffer
+
     def _make_replay_buffer(self) -> SequenceReplayBuffer:
-        raise NotImplementedError("A subclass knows what it learns from.")
+        kwargs: dict[str, Any] = {"sequence_length": self.sequence_length}
+        if issubclass(self.buffer_class, PrioritizedSequenceReplayBuffer):
+            kwargs["stride"] = self.unroll
+            kwargs["priority_exponent"] = self.priority_exponent
+            kwargs["importance_exponent"] = self.importance_exponent
+        return self.buffer_class(
+            self.buffer_size,
+            self.observation_space,
+            self.action_space,
+            device=self.device,
+            n_envs=self.n_envs,
+            **{**kwargs, **self.replay_buffer_kwargs},
+        )
 
     def _setup_learn(
         self,
@@ -134,12 +164,12 @@ class RecurrentDQN(DQN):
         deterministic: bool = False,
     ) -> tuple[np.ndarray, RecurrentState]:
         """
-        Get the action for an observation and the memory of the episode so far, see :meth:`LWMPolicy.predict`.
+        Get the action for an observation and the memory of the episode so far.
 
-        :param observation: of one environment, or of several
-        :param state: what the last call returned; None at the start
-        :param episode_start: (n_envs,) bool, environments whose episode begins here
-        :param deterministic: if False, ``evaluation_eps`` of the actions are random
+        :param observation: as :meth:`LWMPolicy.predict`, and so are the others
+        :param state: None at the start
+        :param episode_start: (n_envs,) bool
+        :param deterministic: False by default
         :return: the action or actions, and the memory to give to the next call
         """
         return self.policy.predict(observation, state, episode_start, deterministic)

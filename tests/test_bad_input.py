@@ -76,7 +76,7 @@ def test_argument_out_of_range(name: str, value: Any, remedy: str) -> None:
 
 
 def test_arguments_at_the_ends_of_their_ranges() -> None:
-    make_model(
+    model = make_model(
         n_steps=5,
         burn_in=0,
         batch_size=np.int64(1),
@@ -94,6 +94,7 @@ def test_arguments_at_the_ends_of_their_ranges() -> None:
         importance_exponent=0.0,
         pretraining_updates=0,
     ).learn(72)
+    assert model._n_updates > 0
 
 
 # --- Lengths: 2 environments, sequences of 2 + 6 + 1 rows, windows of 10 for the pretraining ---
