@@ -88,7 +88,7 @@ def final_evaluation(run: Path, env_id: str, n_episodes: int) -> pd.DataFrame:
     :param n_episodes: number of labyrinths
     :return: one row; actions with the model's ``evaluation_eps``, 0.01 by default
     """
-    model = sb3_lwm.LWMDQN.load(run / env_id, device="cpu")
+    model = sb3_lwm.LWMDQN.load(run / f"{env_id}.zip", device="cpu")
     set_random_seed(EVALUATION_SEED)
     env = make_vec_env(env_id, n_envs=8, seed=EVALUATION_SEED)
     _, lengths = evaluate_policy(model, env, n_episodes, deterministic=False, return_episode_rewards=True)
