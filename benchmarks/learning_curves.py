@@ -31,7 +31,7 @@ from tqdm import tqdm
 import sb3_lwm
 
 INTERVAL = 100_000
-EVALUATION_SEED = 10_000  # labyrinths that no training seed has drawn
+EVALUATION_SEED = 10_000  # its environments' seeds are those of no training run
 VERSIONS = {
     "sb3_lwm": sb3_lwm.__version__,
     "stable_baselines3": stable_baselines3.__version__,
