@@ -17,6 +17,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
 from sb3_lwm.q_network import RecurrentQNetwork
+from sb3_lwm.torch_layers import ImageCNN
 from sb3_lwm.type_aliases import RecurrentState, map_observations
 from sb3_lwm.world_model import LatentWorldModel
 
@@ -247,10 +248,10 @@ MlpPolicy = LWMPolicy
 
 
 class CnnPolicy(LWMPolicy):
-    """:class:`LWMPolicy` with SB3's ``NatureCNN`` as its default features extractor, for images."""
+    """:class:`LWMPolicy` with ``ImageCNN`` (SB3's ``NatureCNN``) as its default features extractor, for images."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"features_extractor_class": NatureCNN, **kwargs})
+        super().__init__(*args, **{"features_extractor_class": ImageCNN, **kwargs})
 
 
 class MultiInputPolicy(LWMPolicy):

@@ -3,10 +3,10 @@
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BaseModel
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN, create_mlp
 from torch import nn
 
-from sb3_lwm.torch_layers import ResettableGRU
+from sb3_lwm.torch_layers import ResettableGRU, in_chunks
 from sb3_lwm.type_aliases import Observations, SequenceSamples, map_observations
 
 
@@ -104,11 +104,16 @@ class RecurrentQNetwork(BaseModel):
         :return: (T, B, gru_hidden_size) float
         """
         flat = map_observations(lambda part: part.flatten(0, 1), observations)
-        features = self.extract_features(flat, self.features_extractor).unflatten(0, episode_starts.shape)
+        features = self._extract_features(flat).unflatten(0, episode_starts.shape)
         actions = nn.functional.one_hot(last_actions, self.n_actions).to(features.dtype)
         extras = th.cat((actions, intrinsic_rewards.unsqueeze(-1)), dim=-1)
         extras = extras.masked_fill(episode_starts.unsqueeze(-1), 0.0)
         return self.memory(self.embedding(th.cat((features, extras), dim=-1)), hidden, episode_starts)
+
+    def _extract_features(self, observations: Observations) -> th.Tensor:
+        if isinstance(observations, th.Tensor) and isinstance(self.features_extractor, NatureCNN):
+            return in_chunks(lambda images: self.extract_features(images, self.features_extractor), observations)
+        return self.extract_features(observations, self.features_extractor)
 
     def q_values(self, samples: SequenceSamples, hidden: th.Tensor, last_actions: th.Tensor, burn_in: int) -> th.Tensor:
         """

@@ -3,9 +3,9 @@
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space, preprocess_obs
-from stable_baselines3.common.torch_layers import NatureCNN
 from torch import nn
 
+from sb3_lwm.torch_layers import ImageCNN, in_chunks
 from sb3_lwm.type_aliases import Observations
 from sb3_lwm.world_model.normalizer import RunningStandardizer
 
@@ -66,9 +66,7 @@ class ImageEncoder(nn.Module):
             )
         self.observation_space = observation_space
         self.latent_size = latent_size
-        self.cnn = NatureCNN(observation_space, features_dim=latent_size)
-        # the embedding itself has no activation (LWM, table of networks); NatureCNN ends in one
-        self.cnn.linear = nn.Sequential(self.cnn.linear[0])
+        self.cnn = ImageCNN(observation_space, features_dim=latent_size, is_activated=False)
 
     def update_statistics(self, observations: th.Tensor) -> None:
         """Images have no running statistics."""
@@ -78,7 +76,7 @@ class ImageEncoder(nn.Module):
         :param observations: (N, C, H, W) uint8
         :return: (N, latent_size) float32
         """
-        return self.cnn(preprocess_obs(observations, self.observation_space))
+        return in_chunks(lambda images: self.cnn(preprocess_obs(images, self.observation_space)), observations)
 
 
 class LatentEncoder(nn.Module):
