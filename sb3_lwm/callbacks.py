@@ -1,6 +1,7 @@
 """The teacher of the world model: it trains it, and pays the intrinsic reward to every sampled batch."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
@@ -13,40 +14,44 @@ from sb3_lwm.type_aliases import RecurrentState, SequenceSamples, map_observatio
 from sb3_lwm.world_model import LatentWorldModel, prediction_errors
 
 if TYPE_CHECKING:
-    from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+    from sb3_lwm.recurrent_dqn import RecurrentDQN
 
 
 class LatentWorldModelCallback(BaseCallback):
     """
     Trains the world model of an :class:`~sb3_lwm.LWMDQN`, which adds this callback to every ``learn`` by itself.
 
-    At the end of the warm-up it trains the predictor on random play; afterwards it makes one predictor update on each batch
-    that the agent learns from (LWM, section 4.2) and adds the intrinsic reward to the batch.
+    At the end of the warm-up it trains the encoder of images, then the predictor, on random play. Afterwards it makes one
+    encoder update after each rollout, and one predictor update on each batch that the agent learns from (LWM, section 4.2),
+    to which it adds the intrinsic reward.
 
     :param pretraining_updates: predictor updates after the warm-up
     :param pretraining_batch_size: windows in each of them
     :param pretraining_sequence_length: rows of each window
+    :param encoder_pretraining_updates: encoder updates before them, where there are images
     :param verbose: 0: a progress bar of the pretraining on a terminal only, 1: always
     """
 
-    model: "OffPolicyAlgorithm"
+    model: "RecurrentDQN"
 
     def __init__(
         self,
         pretraining_updates: int = 1000,
         pretraining_batch_size: int = 64,
         pretraining_sequence_length: int = 100,
+        encoder_pretraining_updates: int = 1000,
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)
         self.pretraining_updates = pretraining_updates
         self.pretraining_batch_size = pretraining_batch_size
         self.pretraining_sequence_length = pretraining_sequence_length
+        self.encoder_pretraining_updates = encoder_pretraining_updates
+        self._is_pretrained = False
 
     @property
     def policy(self) -> LWMPolicy:
         """:return: the policy whose world model is trained"""
-        assert isinstance(self.model.policy, LWMPolicy)
         return self.model.policy
 
     @property
@@ -58,7 +63,7 @@ class LatentWorldModelCallback(BaseCallback):
     @property
     def replay_buffer(self) -> SequenceReplayBuffer:
         """:return: what it is trained on"""
-        assert isinstance(self.model.replay_buffer, SequenceReplayBuffer)
+        assert self.model.replay_buffer is not None
         return self.model.replay_buffer
 
     def _on_step(self) -> bool:
@@ -66,19 +71,72 @@ class LatentWorldModelCallback(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         # SB3 calls this just before train(), which starts under the same condition
-        is_warm = self.model.num_timesteps > self.model.learning_starts
-        if is_warm and self.replay_buffer.can_sample(self.pretraining_sequence_length):
+        if self.model.num_timesteps <= self.model.learning_starts:
+            return
+        if not self._is_pretrained:
             self._pretrain()
+        elif self._can_update_encoder():
+            self.update_encoder()
+
+    def _can_update_encoder(self) -> bool:
+        lengths = [objective.sequence_length for objective in self.world_model.encoder_objectives().values()]
+        return bool(lengths) and self.replay_buffer.can_sample(max(lengths))
 
     def _pretrain(self) -> None:
-        done = int(self.world_model.n_updates)
-        if done >= self.pretraining_updates:
+        model = self.world_model
+        if self._can_update_encoder():
+            remaining = self.encoder_pretraining_updates - int(model.n_encoder_updates)
+            self._repeat(self.update_encoder, remaining, "Pretraining the encoder", "world_model/encoder_loss")
+        if self.replay_buffer.can_sample(self.pretraining_sequence_length):
+            remaining = self.pretraining_updates - int(model.n_updates)
+            self._repeat(self._pretrain_predictor, remaining, "Pretraining the world model", "world_model/loss")
+            self._is_pretrained = True
+
+    def _repeat(self, update: Callable[[], object], n_updates: int, description: str, loss: str) -> None:
+        """
+        :param update: to call
+        :param n_updates: how often, not at all if negative
+        :param description: for the progress bar
+        :param loss: name of the scalar that it logs, to be shown
+        """
+        if n_updates <= 0:
             return
+        losses = []
         # without a terminal nobody sees a bar, but a log should show where the time went
-        hidden = None if self.verbose == 0 else False
-        updates = range(done, self.pretraining_updates)
-        for _ in tqdm(updates, desc="Pretraining the world model", unit="update", disable=hidden, mininterval=1.0):
-            self.update(self.replay_buffer.sample_windows(self.pretraining_batch_size, self.pretraining_sequence_length))
+        with tqdm(desc=description, total=n_updates, unit="update", disable=None if self.verbose == 0 else False, mininterval=1.0) as bar:
+            for _ in range(n_updates):
+                update()
+                losses.append(self.logger.name_to_value[loss])
+                bar.update()
+                bar.set_postfix({"loss": f"{losses[-1]:.4g}"}, refresh=False)
+        if self.verbose > 0:
+            part = -(-n_updates // 10)
+            first, last = (sum(values) / part for values in (losses[:part], losses[-part:]))
+            print(f"{description}: loss {first:.4g} in the first {part} updates, {last:.4g} in the last {part} of {n_updates}")
+
+    def _pretrain_predictor(self) -> None:
+        self.update(self.replay_buffer.sample_windows(self.pretraining_batch_size, self.pretraining_sequence_length))
+
+    def update_encoder(self) -> None:
+        """
+        Make one update of the encoder of images, on windows that lie within one episode each (LWM, section 4.1).
+
+        :raises ValueError: if the loss is not finite
+        """
+        self.policy.set_training_mode(True)
+        total, scalars = th.zeros((), device=self.model.device), {}
+        for key, objective in self.world_model.encoder_objectives().items():
+            samples = self.replay_buffer.sample_windows(
+                objective.batch_size, objective.sequence_length, within_episode=True
+            )
+            frames = samples.observations[key] if isinstance(samples.observations, dict) else samples.observations
+            loss, logged = objective.loss(self.world_model.encoder.encoders[key], frames, samples.actions)
+            total = total + loss
+            scalars.update(logged)
+        self._check_finite(total, "encoder")
+        self._step(self.policy.encoder_optimizer, total)
+        self.world_model.n_encoder_updates += 1
+        self._log({"encoder_loss": total, **{f"encoder_{name}": value for name, value in scalars.items()}})
 
     def relabel(self, samples: SequenceSamples) -> SequenceSamples:
         """
@@ -102,29 +160,38 @@ class LatentWorldModelCallback(BaseCallback):
         :raises ValueError: if the loss is not finite
         """
         self.policy.set_training_mode(True)
-        model, optimizer = self.world_model, self.policy.world_model_optimizer
+        model = self.world_model
         model.encoder.update_statistics(map_observations(lambda part: part.flatten(0, 1), samples.observations))
         errors = self._errors(samples)
         # nothing predicted the first row, nor what comes after the end of an episode
         predicted = ~samples.episode_starts[1:]
         weights = predicted * samples.importance_weights
         loss = (errors[1:] * weights).sum() / predicted.sum().clamp(min=1)
-        if not th.isfinite(loss):
-            raise ValueError(
-                f"The world model's loss is {loss.item()}: lower world_model_learning_rate "
-                f"(now {self.policy.world_model_learning_rate}) or scale the observations."
-            )
+        self._check_finite(loss, "world model")
+        self._step(self.policy.world_model_optimizer, loss)
+        model.n_updates += 1
+        errors = errors.detach()
+        model.normalizer.update(errors[1:], predicted)
+        paid = self._pay(samples, errors)
+        self._log(
+            {
+                "loss": loss,
+                "n_updates": model.n_updates,
+                "error_mean": model.normalizer.mean,
+                "error_std": model.normalizer.std,
+                "intrinsic_reward_mean": paid.intrinsic_rewards.mean(),
+                "intrinsic_reward_std": paid.intrinsic_rewards.std(),
+                "intrinsic_reward_max": paid.intrinsic_rewards.max(),
+            }
+        )
+        return paid
+
+    def _step(self, optimizer: th.optim.Optimizer, loss: th.Tensor) -> None:
         # a loaded optimizer brings its old learning rate along
         update_learning_rate(optimizer, self.policy.world_model_learning_rate)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        model.n_updates += 1
-        errors = errors.detach()
-        model.normalizer.update(errors[1:][predicted])
-        paid = self._pay(samples, errors)
-        self._log(loss, paid)
-        return paid
 
     def _errors(self, samples: SequenceSamples) -> th.Tensor:
         """
@@ -147,15 +214,14 @@ class LatentWorldModelCallback(BaseCallback):
         rewards[:-1] += intrinsic_rewards[1:]
         return samples._replace(rewards=rewards, intrinsic_rewards=intrinsic_rewards)
 
-    def _log(self, loss: th.Tensor, paid: SequenceSamples) -> None:
-        normalizer = self.world_model.normalizer
-        scalars: dict[str, Any] = {
-            "loss": loss,
-            "n_updates": self.world_model.n_updates,
-            "error_mean": normalizer.mean,
-            "error_std": normalizer.std,
-            "intrinsic_reward_mean": paid.intrinsic_rewards.mean(),
-            "intrinsic_reward_max": paid.intrinsic_rewards.max(),
-        }
-        for name, value in scalars.items():
-            self.logger.record(f"world_model/{name}", value.item())
+    def _check_finite(self, loss: th.Tensor, what: str) -> None:
+        if self.model.reads_scalars and not th.isfinite(loss):
+            raise ValueError(
+                f"The {what}'s loss is {loss.item()}: lower world_model_learning_rate "
+                f"(now {self.policy.world_model_learning_rate}) or scale the observations."
+            )
+
+    def _log(self, scalars: dict[str, th.Tensor]) -> None:
+        if self.model.reads_scalars:
+            for name, value in scalars.items():
+                self.logger.record(f"world_model/{name}", value.item())

@@ -2,27 +2,22 @@
 
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_name, polyak_update
+from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_name
 
 from sb3_lwm.arguments import check_arguments
 from sb3_lwm.buffers import SequenceReplayBuffer
 from sb3_lwm.callbacks import LatentWorldModelCallback
 from sb3_lwm.policies import CnnPolicy, LWMPolicy, MlpPolicy, MultiInputPolicy
-from sb3_lwm.prioritized_buffer import PrioritizedSequenceReplayBuffer
-from sb3_lwm.q_network import RecurrentQNetwork
-from sb3_lwm.recurrent_dqn import RecurrentDQN
-from sb3_lwm.td_learning import q_learning_errors, sequence_priorities
-from sb3_lwm.type_aliases import SequenceSamples
+from sb3_lwm.q_learning import SequenceDQN
 
 SelfLWMDQN = TypeVar("SelfLWMDQN", bound="LWMDQN")
 
 
-class LWMDQN(RecurrentDQN):
+class LWMDQN(SequenceDQN):
     """
     Recurrent dueling double DQN with sequence replay and the intrinsic reward of a latent world model.
 
@@ -68,6 +63,15 @@ class LWMDQN(RecurrentDQN):
     :param pretraining_updates: updates of the world model at the end of the warm-up
     :param pretraining_batch_size: windows in each of them
     :param pretraining_sequence_length: rows of each window
+    :param encoder_objective: what the encoder of images learns from: ``"w-mse"``, ``"inverse-dynamics"``, ``"cpc"``, or
+        ``"random"``, which leaves it untrained
+    :param encoder_pretraining_updates: updates of the encoder of images before those of the world model
+    :param storage_device: where the replay's observations lie: ``"cpu"`` for the host's memory, or a GPU
+    :param compression: of the replay's observations in the host's memory, lossless; None for none
+    :param step_ahead: send the next actions to the environments before an update instead of after it, so that they step while
+        it runs; for :class:`~sb3_lwm.envs.AtariVecEnv`
+    :param mixed_precision: whether convolutions run in bfloat16; for GPUs
+    :param compile_networks: whether ``torch.compile`` makes kernels for the convolutions; for GPUs
     :param stats_window_size: Window size for the rollout logging, specifying the number of episodes to average
         the reported success rate, mean episode length, and mean reward over
     :param tensorboard_log: the log location for tensorboard (if None, no logging)
@@ -86,11 +90,6 @@ class LWMDQN(RecurrentDQN):
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
-    q_net: RecurrentQNetwork  # type: ignore[assignment]
-    q_net_target: RecurrentQNetwork  # type: ignore[assignment]
-    policy: LWMPolicy
-    replay_buffer: SequenceReplayBuffer | None
-
     def __init__(
         self,
         policy: str | type[LWMPolicy],
@@ -130,6 +129,13 @@ class LWMDQN(RecurrentDQN):
         pretraining_updates: int = 1000,
         pretraining_batch_size: int = 64,
         pretraining_sequence_length: int = 100,
+        encoder_objective: str = "w-mse",
+        encoder_pretraining_updates: int = 1000,
+        storage_device: str = "cpu",
+        compression: str | None = None,
+        step_ahead: bool = False,
+        mixed_precision: bool = False,
+        compile_networks: bool = False,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -184,6 +190,14 @@ class LWMDQN(RecurrentDQN):
         self.pretraining_updates = pretraining_updates
         self.pretraining_batch_size = pretraining_batch_size
         self.pretraining_sequence_length = pretraining_sequence_length
+        self.encoder_objective = encoder_objective
+        self.encoder_pretraining_updates = encoder_pretraining_updates
+        self.storage_device = storage_device
+        self.compression = compression
+        self.step_ahead = step_ahead
+        self.mixed_precision = mixed_precision
+        self.compile_networks = compile_networks
+        self._new_priorities = []
         self._world_model_callback: LatentWorldModelCallback | None = None
         if _init_setup_model:
             self._setup_model()
@@ -213,6 +227,7 @@ class LWMDQN(RecurrentDQN):
                 "intrinsic_reward_scale": self.intrinsic_reward_scale,
                 "intrinsic_reward_clip": self.intrinsic_reward_clip,
                 "intrinsic_reward_momentum": self.intrinsic_reward_momentum,
+                "encoder_objective": self.encoder_objective,
                 **world_model_kwargs,
             }
         else:
@@ -221,6 +236,8 @@ class LWMDQN(RecurrentDQN):
             "dueling": self.dueling,
             "evaluation_eps": self.evaluation_eps,
             "world_model_learning_rate": self.world_model_learning_rate,
+            "mixed_precision": self.mixed_precision,
+            "compile_networks": self.compile_networks,
             **self.policy_kwargs,
             "world_model_kwargs": world_model_kwargs,
         }
@@ -232,89 +249,13 @@ class LWMDQN(RecurrentDQN):
                 self.pretraining_updates,
                 self.pretraining_batch_size,
                 self.pretraining_sequence_length,
+                self.encoder_pretraining_updates,
                 verbose=self.verbose,
             )
             others = callback if isinstance(callback, list) else [callback]
             others = [other if isinstance(other, BaseCallback) else ConvertCallback(other) for other in others if other]
             callback = CallbackList([self._world_model_callback, *others])
         return super()._init_callback(callback, progress_bar)
-
-    def train(self, gradient_steps: int, batch_size: int = 32) -> None:
-        """
-        Sample sequences, pay the intrinsic reward, and update the Q-network and its target.
-
-        :param gradient_steps: number of updates
-        :param batch_size: sequences in each
-        :raises ValueError: if the loss is not finite
-        """
-        assert self.replay_buffer is not None
-        if not self.replay_buffer.can_sample():
-            # just loaded without its replay buffer: play until there is a whole sequence
-            return
-        self._update_learning_rate(self.policy.optimizer)
-        losses = []
-        for _ in range(gradient_steps):
-            self._rate_new_sequences(batch_size)
-            samples = self.replay_buffer.sample(batch_size)
-            if self._world_model_callback is not None:
-                samples = self._world_model_callback.update(samples)
-            self.policy.set_training_mode(True)
-            td_errors = self._td_errors(samples)
-            loss = (td_errors.square().sum(dim=0) * samples.importance_weights).mean()
-            if not th.isfinite(loss):
-                raise ValueError(f"The loss is {loss.item()}: lower learning_rate (now {self.learning_rate}) or the rewards.")
-            self._update_q_network(loss)
-            self._update_priorities(samples.sequence_ids, td_errors)
-            losses.append(loss.item())
-        self._n_updates += gradient_steps
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self.logger.record("train/loss", np.mean(losses))
-
-    def _update_q_network(self, loss: th.Tensor) -> None:
-        self.policy.optimizer.zero_grad()
-        loss.backward()
-        if self.max_grad_norm is not None:
-            norm = th.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
-            self.logger.record("train/grad_norm", norm.item())
-        self.policy.optimizer.step()
-        with th.no_grad():
-            th._foreach_lerp_(list(self.q_net_target.parameters()), list(self.q_net.parameters()), self.tau)
-        polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
-
-    def _td_errors(self, samples: SequenceSamples) -> th.Tensor:
-        """
-        :param samples: (T, B) rows with the intrinsic reward paid
-        :return: (unroll, B) float with gradient, see :func:`~sb3_lwm.td_learning.q_learning_errors`
-        """
-        state = samples.initial_states or self.policy.initial_state(samples.rewards.shape[1])
-        last_actions = th.cat((state.last_actions.unsqueeze(0), samples.actions[:-1]))
-        q_values = self.q_net.q_values(samples, state.hidden, last_actions, self.burn_in)
-        with th.no_grad():
-            target_q_values = self.q_net_target.q_values(samples, state.hidden, last_actions, self.burn_in)
-        return q_learning_errors(
-            q_values, target_q_values, samples, self.gamma, self.n_steps, self.double_q, self.value_rescaling
-        )
-
-    def _rate_new_sequences(self, batch_size: int) -> None:
-        """
-        A new sequence enters the prioritised replay with its own TD error (R2D2, section 2.3).
-
-        :param batch_size: sequences that are rated at a time
-        """
-        if not isinstance(self.replay_buffer, PrioritizedSequenceReplayBuffer):
-            return
-        sequence_ids = self.replay_buffer.unrated_sequences()
-        for start in range(0, len(sequence_ids), batch_size):
-            samples = self.replay_buffer.sequences(sequence_ids[start : start + batch_size])
-            if self._world_model_callback is not None:
-                samples = self._world_model_callback.relabel(samples)
-            with th.no_grad():
-                self._update_priorities(samples.sequence_ids, self._td_errors(samples))
-
-    def _update_priorities(self, sequence_ids: np.ndarray, td_errors: th.Tensor) -> None:
-        if isinstance(self.replay_buffer, PrioritizedSequenceReplayBuffer):
-            priorities = sequence_priorities(td_errors.detach(), self.priority_max_weight)
-            self.replay_buffer.update_priorities(sequence_ids, priorities.cpu().numpy())
 
     def learn(
         self: SelfLWMDQN,
@@ -329,10 +270,12 @@ class LWMDQN(RecurrentDQN):
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_world_model_callback", "batch_norm_stats", "batch_norm_stats_target"]
+        return [*super()._excluded_save_params(), "_world_model_callback", "_new_priorities", "batch_norm_stats", "batch_norm_stats_target"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts = ["policy", "policy.optimizer"]
         if self.policy.world_model is not None:
             state_dicts.append("policy.world_model_optimizer")
+            if self.policy.world_model.objectives:
+                state_dicts.append("policy.encoder_optimizer")
         return state_dicts, []

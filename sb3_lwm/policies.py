@@ -42,6 +42,8 @@ class LWMPolicy(DQNPolicy):
     :param world_model_kwargs: of the :class:`~sb3_lwm.world_model.LatentWorldModel`; None for no world model
     :param world_model_learning_rate: learning rate of the world model
     :param evaluation_eps: probability of a random action in ``predict(deterministic=False)``
+    :param mixed_precision: whether the convolutions of :class:`~sb3_lwm.torch_layers.ImageCNN` run in bfloat16
+    :param compile_networks: whether ``torch.compile`` makes kernels for them
     """
 
     q_net: RecurrentQNetwork  # type: ignore[assignment]
@@ -66,6 +68,8 @@ class LWMPolicy(DQNPolicy):
         world_model_kwargs: Mapping[str, Any] | None = {},
         world_model_learning_rate: float = 5e-4,
         evaluation_eps: float = 0.01,
+        mixed_precision: bool = False,
+        compile_networks: bool = False,
     ) -> None:
         is_cnn = issubclass(features_extractor_class, NatureCNN)
         self.gru_hidden_size = gru_hidden_size or (512 if is_cnn else 128)
@@ -73,6 +77,8 @@ class LWMPolicy(DQNPolicy):
         self.world_model_kwargs = None if world_model_kwargs is None else dict(world_model_kwargs)
         self.world_model_learning_rate = world_model_learning_rate
         self.evaluation_eps = evaluation_eps
+        self.mixed_precision = mixed_precision
+        self.compile_networks = compile_networks
         if optimizer_kwargs is None:
             optimizer_kwargs = {"eps": 1e-3} if issubclass(optimizer_class, th.optim.Adam) else {}
         if net_arch is None:
@@ -99,6 +105,16 @@ class LWMPolicy(DQNPolicy):
                 self.world_model.predictor.parameters(),
                 lr=self.world_model_learning_rate,  # type: ignore[call-arg]
             )
+            if self.world_model.objectives:
+                self.encoder_optimizer = self.optimizer_class(
+                    [*self.world_model.encoder.parameters(), *self.world_model.objectives.parameters()],
+                    lr=self.world_model_learning_rate,  # type: ignore[call-arg]
+                )
+        for module in self.modules():
+            if isinstance(module, ImageCNN):
+                module.mixed_precision = self.mixed_precision
+                if self.compile_networks:
+                    module.compile()
 
     def make_q_net(self) -> RecurrentQNetwork:  # type: ignore[override]
         """:return: a new Q-network"""
@@ -226,6 +242,8 @@ class LWMPolicy(DQNPolicy):
             "world_model_kwargs": self.world_model_kwargs,
             "world_model_learning_rate": self.world_model_learning_rate,
             "evaluation_eps": self.evaluation_eps,
+            "mixed_precision": self.mixed_precision,
+            "compile_networks": self.compile_networks,
         }
 
 

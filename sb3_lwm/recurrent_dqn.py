@@ -20,6 +20,9 @@ from sb3_lwm.prioritized_buffer import PrioritizedSequenceReplayBuffer
 from sb3_lwm.td_learning import epsilon_ladder
 from sb3_lwm.type_aliases import RecurrentState, map_observations
 
+# Updates on a GPU between two looks at the losses
+READING_INTERVAL = 100
+
 SelfRecurrentDQN = TypeVar("SelfRecurrentDQN", bound="RecurrentDQN")
 
 
@@ -38,9 +41,21 @@ class RecurrentDQN(DQN):
     importance_exponent: float
     exploration_eps_base: float | None
     exploration_eps_alpha: float
+    step_ahead: bool
+    storage_device: str
+    compression: str | None
     # memory before the last observation, and after it
     _last_state: RecurrentState | None = None
     _next_state: RecurrentState | None = None
+    # actions that the environments carry out already
+    _sent_actions: np.ndarray | None = None
+    # ids of sequences and their priorities, which are read back from a GPU when it has nothing else to do
+    _new_priorities: list[tuple[np.ndarray, th.Tensor]]
+
+    @property
+    def reads_scalars(self) -> bool:
+        """:return: whether to look at losses now: reading a value back from a GPU makes it idle"""
+        return self.device.type == "cpu" or self._n_updates % READING_INTERVAL == 0
 
     @property
     def sequence_length(self) -> int:
@@ -55,7 +70,11 @@ class RecurrentDQN(DQN):
         return PrioritizedSequenceReplayBuffer if self.prioritized_replay else SequenceReplayBuffer
 
     def _make_replay_buffer(self) -> SequenceReplayBuffer:
-        kwargs: dict[str, Any] = {"sequence_length": self.sequence_length}
+        kwargs: dict[str, Any] = {
+            "sequence_length": self.sequence_length,
+            "storage_device": self.storage_device,
+            "compression": self.compression,
+        }
         if issubclass(self.buffer_class, PrioritizedSequenceReplayBuffer):
             kwargs["stride"] = self.unroll
             kwargs["priority_exponent"] = self.priority_exponent
@@ -87,6 +106,7 @@ class RecurrentDQN(DQN):
         if is_reset:
             self.replay_buffer.truncate_episodes()
             self._last_state = None
+            self._sent_actions = None
             self._check_finite(self._last_obs, np.zeros(self.n_envs))
         return result
 
@@ -113,6 +133,10 @@ class RecurrentDQN(DQN):
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
+        if self._sent_actions is not None:
+            # VecEnv.step sends them once more, which the environments take for what it is
+            actions, self._sent_actions = self._sent_actions, None
+            return actions, actions
         assert self._last_obs is not None and self._last_episode_starts is not None
         if self._last_state is None:
             self._last_state = self.policy.initial_state(n_envs)
@@ -143,10 +167,22 @@ class RecurrentDQN(DQN):
                 next_obs[env] = final
         self._check_finite(next_obs, reward)
         assert isinstance(replay_buffer, SequenceReplayBuffer)
+        # before the new rows, which may give the place of a sequence to another
+        self._store_priorities()
         replay_buffer.add(self._last_obs, next_obs, buffer_action, reward, dones, infos, self._last_state, self._next_state)
         self._last_obs = new_obs
         self._last_episode_starts = dones
         self._last_state = self._next_state
+        if self.step_ahead and self.num_timesteps < self._total_timesteps:
+            assert self.env is not None
+            self._sent_actions, _ = self._sample_action(self.learning_starts, n_envs=self.n_envs)
+            self.env.step_async(self._sent_actions)
+
+    def _store_priorities(self) -> None:
+        for sequence_ids, priorities in self._new_priorities:
+            assert isinstance(self.replay_buffer, PrioritizedSequenceReplayBuffer)
+            self.replay_buffer.update_priorities(sequence_ids, priorities.cpu().numpy())
+        self._new_priorities = []
 
     def _check_finite(self, observations: Any, rewards: np.ndarray) -> None:
         named = list(observations.items()) if isinstance(observations, dict) else [("observation", observations)]
@@ -230,4 +266,4 @@ class RecurrentDQN(DQN):
 
     def _excluded_save_params(self) -> list[str]:
         # SB3 resets the environments of a loaded model, which begins episodes and memories anew
-        return [*super()._excluded_save_params(), "_last_state", "_next_state"]
+        return [*super()._excluded_save_params(), "_last_state", "_next_state", "_sent_actions"]

@@ -163,10 +163,6 @@ class ResettableGRU(nn.Module):
         :param resets: (T, B) bool, the memory is zeroed before this step
         :return: (T, B, hidden_size) float, memory after each step
         """
-        if th.is_autocast_enabled(inputs.device.type):
-            # the steps add small changes to a memory: single precision, as cuDNN's cells under autocast
-            with th.autocast(inputs.device.type, enabled=False):
-                return self(inputs.float(), hidden, resets)
         cell = self.cell
         keep = resets.logical_not().to(inputs.dtype).unsqueeze(-1)
         if len(inputs) == 1 and not th.is_grad_enabled():
@@ -188,6 +184,9 @@ class ImageCNN(NatureCNN):
     :param is_activated: whether a ReLU ends it; the embedding of the world model has none
     """
 
+    # bfloat16 inside; pays on GPUs only
+    mixed_precision = False
+
     def __init__(
         self, observation_space: spaces.Box, features_dim: int = 512, normalized_image: bool = False, is_activated: bool = True
     ) -> None:
@@ -204,7 +203,8 @@ class ImageCNN(NatureCNN):
         :param observations: (N, C, H, W) float in [0, 1], as SB3's ``preprocess_obs`` gives them
         :return: (N, features_dim) float
         """
-        return super().forward(observations * (255 / 128) - 1.0)
+        with th.autocast(observations.device.type, dtype=th.bfloat16, enabled=self.mixed_precision):
+            return super().forward(observations * (255 / 128) - 1.0).float()
 
 
 def in_chunks(function: Callable[[th.Tensor], th.Tensor], images: th.Tensor) -> th.Tensor:

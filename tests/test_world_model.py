@@ -120,7 +120,7 @@ def test_encoder_of_every_space(name: str) -> None:
     encoder.update_statistics(observations)
     latents = encoder(observations)
     assert (latents.shape, latents.dtype) == ((2, encoder.latent_size), th.float32)
-    assert encoder.binary.tolist() == binary and encoder.has_images == (name == "image")
+    assert encoder.binary.tolist() == binary and bool(encoder.image_keys) == (name == "image")
     if expected is not None:
         np.testing.assert_allclose(latents, expected, atol=1e-6)
 
@@ -133,7 +133,7 @@ def test_encoder_of_a_dictionary_is_its_parts_side_by_side() -> None:
     observations = {name: as_observations(*part[:2]) for name, part in reversed(parts.items())}
     encoder.update_statistics(observations)
     latents = dict(zip(space, encoder(observations).split([len(parts[name][3]) for name in space], dim=-1), strict=True))
-    assert encoder.binary.tolist() == [flag for name in space for flag in parts[name][3]] and encoder.has_images
+    assert encoder.binary.tolist() == [flag for name in space for flag in parts[name][3]] and encoder.image_keys == ["image"]
     for name in ("multi_binary", "box", "discrete"):
         np.testing.assert_allclose(latents[name].detach(), parts[name][2], atol=1e-6)
     assert th.equal(latents["image"], encoder.encoders["image"](observations["image"]))

@@ -106,9 +106,9 @@ class LatentEncoder(nn.Module):
         self.latent_size = len(self.binary)
 
     @property
-    def has_images(self) -> bool:
-        """:return: whether a part of the observation is an image"""
-        return any(isinstance(encoder, ImageEncoder) for encoder in self.encoders.values())
+    def image_keys(self) -> list[str]:
+        """:return: keys of the parts of the observation that are images"""
+        return [key for key, encoder in self.encoders.items() if isinstance(encoder, ImageEncoder)]
 
     def _parts(self, observations: Observations) -> dict[str, th.Tensor]:
         return observations if isinstance(observations, dict) else {"observation": observations}

@@ -10,6 +10,7 @@ from torch import nn
 from sb3_lwm.type_aliases import Observations, map_observations
 from sb3_lwm.world_model.encoders import LatentEncoder
 from sb3_lwm.world_model.normalizer import IntrinsicRewardNormalizer
+from sb3_lwm.world_model.objectives import EncoderObjective, make_objective
 from sb3_lwm.world_model.predictor import LatentPredictor
 
 # LWM, section 5: the predictor of the labyrinth, and the one of Atari, whose input layer has no activation
@@ -34,9 +35,14 @@ class LatentWorldModel(nn.Module):
     :param intrinsic_reward_momentum: of the error's running mean and standard deviation
     :param image_latent_size: size of an image's embedding
     :param predictor_kwargs: sizes of the :class:`LatentPredictor`, by default those of the paper
+    :param encoder_objective: what the encoder of images learns from: ``"w-mse"``, ``"inverse-dynamics"``, ``"cpc"``, or
+        ``"random"``, which leaves it as it is
+    :param encoder_objective_kwargs: of the objective, such as ``batch_size`` and ``sequence_length``
+    :raises ValueError: if there is no such objective
     """
 
     n_updates: th.Tensor
+    n_encoder_updates: th.Tensor
 
     def __init__(
         self,
@@ -47,19 +53,29 @@ class LatentWorldModel(nn.Module):
         intrinsic_reward_momentum: float = 0.99,
         image_latent_size: int = 32,
         predictor_kwargs: Mapping[str, Any] | None = None,
+        encoder_objective: str = "w-mse",
+        encoder_objective_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.encoder = LatentEncoder(observation_space, image_latent_size)
-        defaults = IMAGE_PREDICTOR if self.encoder.has_images else VECTOR_PREDICTOR
+        n_actions = int(action_space.n)
+        objective = make_objective(encoder_objective, image_latent_size, n_actions, **(encoder_objective_kwargs or {}))
+        trained = self.encoder.image_keys if objective.trains_encoder else []
+        # one for each image; made anew, so that two images do not share layers
+        self.objectives = nn.ModuleDict(
+            {key: make_objective(encoder_objective, image_latent_size, n_actions, **(encoder_objective_kwargs or {})) for key in trained}
+        )
+        defaults = IMAGE_PREDICTOR if self.encoder.image_keys else VECTOR_PREDICTOR
         self.predictor = LatentPredictor(
             self.encoder.latent_size,
-            int(action_space.n),
+            n_actions,
             self.encoder.binary,
             **{**defaults, **(predictor_kwargs or {})},
         )
         self.normalizer = IntrinsicRewardNormalizer(intrinsic_reward_scale, intrinsic_reward_clip, intrinsic_reward_momentum)
         # pretraining included; a buffer, so that a loaded model is not pretrained again
         self.register_buffer("n_updates", th.zeros((), dtype=th.int64))
+        self.register_buffer("n_encoder_updates", th.zeros((), dtype=th.int64))
 
     @property
     def latent_size(self) -> int:
@@ -70,6 +86,10 @@ class LatentWorldModel(nn.Module):
     def hidden_size(self) -> int:
         """:return: size of the predictor's memory"""
         return self.predictor.memory.hidden_size
+
+    def encoder_objectives(self) -> dict[str, EncoderObjective]:
+        """:return: what each encoder of images learns from, by its key; empty if there are no images or nothing trains them"""
+        return {key: part for key, part in self.objectives.items() if isinstance(part, EncoderObjective)}
 
     def encode(self, observations: Observations) -> th.Tensor:
         """

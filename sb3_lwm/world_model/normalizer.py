@@ -29,15 +29,22 @@ class IntrinsicRewardNormalizer(nn.Module):
         self.register_buffer("std", th.ones(()))
         self.register_buffer("initialized", th.zeros((), dtype=th.bool))
 
-    def update(self, errors: th.Tensor) -> None:
-        """:param errors: (N,) float, prediction errors of a training batch; one alone has no deviation and is passed over"""
-        if len(errors) < 2:
-            return
-        std, mean = th.std_mean(errors)
+    def update(self, errors: th.Tensor, counted: th.Tensor | None = None) -> None:
+        """
+        One error alone has no deviation and is passed over. No value is read back from a GPU.
+
+        :param errors: any shape, float, prediction errors of a training batch
+        :param counted: same shape, bool, which of them are meant, by default all
+        """
+        counted = th.ones_like(errors) if counted is None else counted.to(errors.dtype)
+        count = counted.sum()
+        mean = (errors * counted).sum() / count.clamp(min=1.0)
+        variance = ((errors - mean).square() * counted).sum() / (count - 1.0).clamp(min=1.0)
         momentum = th.where(self.initialized, self.momentum, 0.0)
-        self.mean.lerp_(mean, 1.0 - momentum)
-        self.std.lerp_(std, 1.0 - momentum)
-        self.initialized.fill_(True)
+        weight = th.where(count > 1.0, 1.0 - momentum, 0.0)
+        self.mean.lerp_(mean, weight)
+        self.std.lerp_(variance.sqrt(), weight)
+        self.initialized.logical_or_(count > 1.0)
 
     def forward(self, errors: th.Tensor) -> th.Tensor:
         """
