@@ -1,0 +1,204 @@
+"""What the encoder of images learns from: W-MSE, inverse dynamics, contrastive prediction, or nothing."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch as th
+from torch import nn
+from torch.nn import functional
+
+from sb3_lwm.world_model.augmentation import random_shift
+from sb3_lwm.world_model.whitening import whiten
+
+# (N, C, H, W) uint8 -> (N, Z) float
+Encoder = Callable[[th.Tensor], th.Tensor]
+
+
+class EncoderObjective(nn.Module, ABC):
+    """
+    A loss that shapes the encoder. Layers that only the loss needs are parameters of the objective.
+
+    :param latent_size: ``Z``
+    :param n_actions: ``A``
+    :param batch_size: windows of an update
+    :param sequence_length: rows of a window, ``T``
+    :raises ValueError: if there is no window, or no second row in it
+    """
+
+    # whether there is a loss at all
+    trains_encoder: ClassVar[bool] = True
+
+    def __init__(self, latent_size: int, n_actions: int, batch_size: int, sequence_length: int) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        if sequence_length < 2:
+            raise ValueError(f"sequence_length must be at least 2, got {sequence_length}: every objective compares frames.")
+        self.latent_size = latent_size
+        self.n_actions = n_actions
+        self.batch_size = batch_size
+        self.sequence_length = sequence_length
+
+    @abstractmethod
+    def loss(self, encoder: Encoder, frames: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+        """
+        Every window must lie within one episode; the objective cannot tell, the replay buffer sees to it.
+
+        :param encoder: from (N, C, H, W) frames to (N, Z) float embeddings; gets the gradient
+        :param frames: (T, B, C, H, W) uint8, consecutive frames
+        :param actions: (T, B) int64, taken at each frame; the last row's is not used
+        :return: () float loss, and () float tensors without gradient to log
+        :raises ValueError: if ``T`` is not ``sequence_length``
+        """
+
+    def _check(self, frames: th.Tensor) -> None:
+        if len(frames) != self.sequence_length:
+            raise ValueError(f"{type(self).__name__} needs windows of {self.sequence_length} rows, got {len(frames)}.")
+
+
+class WMSEObjective(EncoderObjective):
+    """
+    Frames that are near in time shall be near in the latent space (LWM, section 4.1; Ermolov et al. 2021, W-MSE).
+
+    Each window gives a pair, its first frame and the one ``k`` steps later, ``k`` uniform in ``[1, sequence_length)``. Both
+    frames are shifted, each by its own random number of pixels on either axis. All embeddings are whitened together; the loss
+    is the squared distance of a pair's two, averaged over pairs and dimensions: 0 for equal embeddings, about 2 for
+    unrelated ones.
+
+    :param latent_size: ``Z``
+    :param n_actions: ``A``, not used
+    :param batch_size: number of pairs
+    :param sequence_length: 1 + the largest distance of the frames of a pair
+    :param max_shift: in pixels
+    """
+
+    def __init__(
+        self, latent_size: int, n_actions: int, batch_size: int = 256, sequence_length: int = 3, max_shift: int = 4
+    ) -> None:
+        super().__init__(latent_size, n_actions, batch_size, sequence_length)
+        self.max_shift = max_shift
+
+    def loss(self, encoder: Encoder, frames: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+        """See :meth:`EncoderObjective.loss`; logs 1 as ``ill_conditioned`` if the embeddings could not be whitened as such."""
+        self._check(frames)
+        windows = th.arange(frames.shape[1], device=frames.device)
+        steps = th.randint(1, self.sequence_length, windows.shape, device=frames.device)
+        pairs = th.cat((frames[0], frames[steps, windows]))
+        whitened, ill_conditioned = whiten(encoder(random_shift(pairs, self.max_shift)))
+        first, second = whitened.chunk(2)
+        return functional.mse_loss(first, second), {"ill_conditioned": ill_conditioned.float()}
+
+
+class InverseDynamicsObjective(EncoderObjective):
+    """
+    Which action led from a frame to the next? ``(z_t, z_{t+1}) -> ReLU -> Linear, ReLU, Linear``, cross-entropy (LWM,
+    section 5.2, the encoder of Pathak et al. 2017).
+
+    :param latent_size: ``Z``
+    :param n_actions: ``A``
+    :param batch_size: number of windows
+    :param sequence_length: every two consecutive rows are a pair
+    :param hidden_size: of the classifier
+    """
+
+    def __init__(
+        self, latent_size: int, n_actions: int, batch_size: int = 256, sequence_length: int = 2, hidden_size: int = 128
+    ) -> None:
+        super().__init__(latent_size, n_actions, batch_size, sequence_length)
+        self.classifier = nn.Sequential(
+            nn.ReLU(), nn.Linear(2 * latent_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, n_actions)
+        )
+
+    def loss(self, encoder: Encoder, frames: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+        """See :meth:`EncoderObjective.loss`; logs the ``accuracy`` of the classifier."""
+        self._check(frames)
+        latents = encoder(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        logits = self.classifier(th.cat((latents[:-1], latents[1:]), dim=-1)).flatten(0, 1)
+        return _cross_entropy(logits, actions[:-1].flatten())
+
+
+class CPCObjective(EncoderObjective):
+    """
+    Which of the batch's embeddings comes next? (LWM, section 5.2; van den Oord et al. 2018, contrastive predictive coding.)
+
+    A GRU over ``(ReLU(z_t), one-hot a_t)`` and a linear layer predict ``z_{t+1}``; its dot products with all ``T * B``
+    embeddings of the batch are the logits of a cross-entropy. The last row of a window predicts nothing.
+
+    :param latent_size: ``Z``
+    :param n_actions: ``A``
+    :param batch_size: number of windows
+    :param sequence_length: rows of a window
+    :param gru_hidden_size: size of the memory
+    """
+
+    def __init__(
+        self, latent_size: int, n_actions: int, batch_size: int = 32, sequence_length: int = 32, gru_hidden_size: int = 512
+    ) -> None:
+        super().__init__(latent_size, n_actions, batch_size, sequence_length)
+        self.memory = nn.GRU(latent_size + n_actions, gru_hidden_size)
+        self.head = nn.Linear(gru_hidden_size, latent_size)
+
+    def loss(self, encoder: Encoder, frames: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+        """See :meth:`EncoderObjective.loss`; logs how often the right one is first, as ``accuracy``."""
+        self._check(frames)
+        candidates = encoder(frames.flatten(0, 1))
+        latents = candidates.unflatten(0, frames.shape[:2])
+        one_hot = functional.one_hot(actions[:-1], self.n_actions).to(latents.dtype)
+        memories, _ = self.memory(th.cat((latents[:-1].relu(), one_hot), dim=-1))
+        logits = self.head(memories).flatten(0, 1) @ candidates.t()
+        # the embedding after row (t, b) is B candidates further
+        targets = th.arange(frames.shape[1], len(candidates), device=logits.device)
+        return _cross_entropy(logits, targets)
+
+
+class RandomObjective(EncoderObjective):
+    """
+    The encoder stays as it was initialised (LWM, section 5.2).
+
+    :param latent_size: ``Z``, not used
+    :param n_actions: ``A``, not used
+    :param batch_size: not used
+    :param sequence_length: not used
+    """
+
+    trains_encoder = False
+
+    def __init__(self, latent_size: int, n_actions: int, batch_size: int = 256, sequence_length: int = 2) -> None:
+        super().__init__(latent_size, n_actions, batch_size, sequence_length)
+
+    def loss(self, encoder: Encoder, frames: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+        """:raises RuntimeError: always"""
+        raise RuntimeError("A random encoder has no loss: ask for trains_encoder before an update.")
+
+
+OBJECTIVES: dict[str, type[EncoderObjective]] = {
+    "w-mse": WMSEObjective,
+    "inverse-dynamics": InverseDynamicsObjective,
+    "cpc": CPCObjective,
+    "random": RandomObjective,
+}
+
+
+def make_objective(name: str, latent_size: int, n_actions: int, **kwargs: Any) -> EncoderObjective:
+    """
+    :param name: a key of ``OBJECTIVES``
+    :param latent_size: ``Z``
+    :param n_actions: ``A``
+    :param kwargs: ``batch_size``, ``sequence_length`` and what else the objective takes
+    :return: the objective
+    :raises ValueError: if there is none of this name
+    """
+    if name not in OBJECTIVES:
+        raise ValueError(f"Unknown objective of the encoder '{name}': choose one of {', '.join(OBJECTIVES)}.")
+    return OBJECTIVES[name](latent_size, n_actions, **kwargs)
+
+
+def _cross_entropy(logits: th.Tensor, targets: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+    """
+    :param logits: (N, K) float
+    :param targets: (N,) int64
+    :return: () float mean cross-entropy, and the accuracy to log
+    """
+    accuracy = (logits.detach().argmax(dim=-1) == targets).float().mean()
+    return functional.cross_entropy(logits, targets), {"accuracy": accuracy}
