@@ -7,11 +7,16 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
 from sb3_lwm.buffers import VEC_NORMALIZE_REMEDY, SequenceReplayBuffer
+from sb3_lwm.observation_storage import check_storage
+from sb3_lwm.world_model.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
     from sb3_lwm.lwm_dqn import LWMDQN
 
-SWITCHES = ("double_q", "dueling", "value_rescaling", "prioritized_replay", "use_world_model")
+SWITCHES = (
+    *("double_q", "dueling", "value_rescaling", "prioritized_replay", "use_world_model"),
+    *("step_ahead", "mixed_precision", "compile_networks"),
+)
 # name, what is allowed (in words), and as a test; None passes where it means "off"
 RANGES: tuple[tuple[str, str, Any], ...] = (
     ("burn_in", "an integer >= 0", lambda value: _is_integer(value, 0)),
@@ -21,6 +26,8 @@ RANGES: tuple[tuple[str, str, Any], ...] = (
     ("buffer_size", "an integer >= 1", lambda value: _is_integer(value, 1)),
     ("learning_starts", "an integer >= 0", lambda value: _is_integer(value, 0)),
     ("pretraining_updates", "an integer >= 0", lambda value: _is_integer(value, 0)),
+    ("encoder_pretraining_updates", "an integer >= 0", lambda value: _is_integer(value, 0)),
+    ("encoder_objective", f"one of {', '.join(OBJECTIVES)}", lambda value: value in OBJECTIVES),
     ("pretraining_batch_size", "an integer >= 1", lambda value: _is_integer(value, 1)),
     ("pretraining_sequence_length", "an integer >= 2", lambda value: _is_integer(value, 2)),
     ("tau", "in (0, 1]", lambda value: 0.0 < value <= 1.0),
@@ -64,6 +71,7 @@ def check_arguments(model: "LWMDQN") -> None:
             raise ValueError(f"{name}={value!r}: it must be {allowed}.")
     if model.n_steps >= model.unroll:
         raise ValueError(f"n_steps={model.n_steps} must be smaller than unroll={model.unroll}: lower n_steps or raise unroll.")
+    check_storage(model.storage_device, model.compression)
     _check_spaces(model)
     _check_lengths(model)
 

@@ -103,7 +103,8 @@ class LatentWorldModelCallback(BaseCallback):
             return
         losses = []
         # without a terminal nobody sees a bar, but a log should show where the time went
-        with tqdm(desc=description, total=n_updates, unit="update", disable=None if self.verbose == 0 else False, mininterval=1.0) as bar:
+        hidden = None if self.verbose == 0 else False
+        with tqdm(desc=description, total=n_updates, unit="update", disable=hidden, mininterval=1.0) as bar:
             for _ in range(n_updates):
                 update()
                 losses.append(self.logger.name_to_value[loss])
@@ -126,9 +127,7 @@ class LatentWorldModelCallback(BaseCallback):
         self.policy.set_training_mode(True)
         total, scalars = th.zeros((), device=self.model.device), {}
         for key, objective in self.world_model.encoder_objectives().items():
-            samples = self.replay_buffer.sample_windows(
-                objective.batch_size, objective.sequence_length, within_episode=True
-            )
+            samples = self.replay_buffer.sample_windows(objective.batch_size, objective.sequence_length, within_episode=True)
             frames = samples.observations[key] if isinstance(samples.observations, dict) else samples.observations
             loss, logged = objective.loss(self.world_model.encoder.encoders[key], frames, samples.actions)
             total = total + loss

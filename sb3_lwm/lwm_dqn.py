@@ -90,6 +90,7 @@ class LWMDQN(SequenceDQN):
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
+
     def __init__(
         self,
         policy: str | type[LWMPolicy],
@@ -270,12 +271,18 @@ class LWMDQN(SequenceDQN):
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_world_model_callback", "_new_priorities", "batch_norm_stats", "batch_norm_stats_target"]
+        return [
+            *super()._excluded_save_params(),
+            "_world_model_callback",
+            "_new_priorities",
+            "batch_norm_stats",
+            "batch_norm_stats_target",
+        ]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts = ["policy", "policy.optimizer"]
         if self.policy.world_model is not None:
             state_dicts.append("policy.world_model_optimizer")
-            if self.policy.world_model.objectives:
+            if self.policy.world_model.encoder_objectives():
                 state_dicts.append("policy.encoder_optimizer")
         return state_dicts, []

@@ -227,7 +227,9 @@ def check_storage(storage_device: th.device | str, compression: str | None) -> t
     except RuntimeError as error:
         raise ValueError(f"storage_device={storage_device!r} is no device: use 'cpu' or 'cuda'.") from error
     if device.type == "cuda" and not th.cuda.is_available():
-        raise ValueError(f"storage_device={str(storage_device)!r}: PyTorch finds no GPU here, use 'cpu' or mend its installation.")
+        raise ValueError(
+            f"storage_device={str(storage_device)!r}: PyTorch finds no GPU here, use 'cpu' or mend its installation."
+        )
     if compression is not None and compression not in CODECS:
         raise ValueError(f"compression={compression!r}: use None or one of {', '.join(map(repr, CODECS))}.")
     if compression is not None and device.type != "cpu":

@@ -105,7 +105,7 @@ class LWMPolicy(DQNPolicy):
                 self.world_model.predictor.parameters(),
                 lr=self.world_model_learning_rate,  # type: ignore[call-arg]
             )
-            if self.world_model.objectives:
+            if self.world_model.encoder_objectives():
                 self.encoder_optimizer = self.optimizer_class(
                     [*self.world_model.encoder.parameters(), *self.world_model.objectives.parameters()],
                     lr=self.world_model_learning_rate,  # type: ignore[call-arg]

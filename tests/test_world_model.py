@@ -149,7 +149,9 @@ def test_embedding_of_images_has_no_activation() -> None:
     encoder = ImageEncoder(IMAGE, latent_size=32)
     images = th.randint(256, (16, 1, 36, 36), dtype=th.uint8)
     latents = encoder(images)
-    th.testing.assert_close(latents, encoder.cnn.linear[0](encoder.cnn.cnn(images.float() / 128.0 - 1.0)), atol=1e-5, rtol=1e-4)
+    th.testing.assert_close(
+        latents, encoder.cnn.linear[0](encoder.cnn.cnn(images.float() / 128.0 - 1.0)), atol=1e-5, rtol=1e-4
+    )
     assert (latents < 0.0).any() and (latents > 0.0).any()
 
 

@@ -59,11 +59,12 @@ class LatentWorldModel(nn.Module):
         super().__init__()
         self.encoder = LatentEncoder(observation_space, image_latent_size)
         n_actions = int(action_space.n)
-        objective = make_objective(encoder_objective, image_latent_size, n_actions, **(encoder_objective_kwargs or {}))
-        trained = self.encoder.image_keys if objective.trains_encoder else []
-        # one for each image; made anew, so that two images do not share layers
+        objective_kwargs = dict(encoder_objective_kwargs or {})
         self.objectives = nn.ModuleDict(
-            {key: make_objective(encoder_objective, image_latent_size, n_actions, **(encoder_objective_kwargs or {})) for key in trained}
+            {
+                key: make_objective(encoder_objective, image_latent_size, n_actions, **objective_kwargs)
+                for key in self.encoder.image_keys
+            }
         )
         defaults = IMAGE_PREDICTOR if self.encoder.image_keys else VECTOR_PREDICTOR
         self.predictor = LatentPredictor(
@@ -88,8 +89,9 @@ class LatentWorldModel(nn.Module):
         return self.predictor.memory.hidden_size
 
     def encoder_objectives(self) -> dict[str, EncoderObjective]:
-        """:return: what each encoder of images learns from, by its key; empty if there are no images or nothing trains them"""
-        return {key: part for key, part in self.objectives.items() if isinstance(part, EncoderObjective)}
+        """:return: what the encoder of each image learns from, by its key; empty if there are no images or they stay random"""
+        parts = {key: part for key, part in self.objectives.items() if isinstance(part, EncoderObjective)}
+        return {key: part for key, part in parts.items() if part.trains_encoder}
 
     def encode(self, observations: Observations) -> th.Tensor:
         """

@@ -1,0 +1,61 @@
+"""Scores of whole games, counted as papers count them and as they should be counted."""
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from stable_baselines3.common.vec_env import VecEnv
+from tqdm import tqdm
+
+
+class Player(Protocol):
+    """Anything with SB3's ``predict``."""
+
+    def predict(self, observation: Any, state: Any, episode_start: Any, deterministic: bool) -> tuple[np.ndarray, Any]:
+        """See :meth:`stable_baselines3.common.base_class.BaseAlgorithm.predict`."""
+
+
+class Game(NamedTuple):
+    """One whole game: an Atari game with all its lives, or an episode."""
+
+    started: int  # how many games had been started before it
+    score: float  # sum of the environment's rewards
+    length: int  # agent steps
+    rooms: int | None  # distinct rooms that were visited, where the environment counts them
+
+
+class Scores(NamedTuple):
+    """The same games, counted twice."""
+
+    first_finished: list[Game]  # the first n games to finish, as LWM counts; short games have an advantage
+    first_started: list[Game]  # the first n games that were started, all of them played to their end
+
+
+def play_games(player: Player, env: VecEnv, n_games: int = 128, deterministic: bool = False) -> Scores:
+    """
+    Play until each of the first ``n_games`` games has ended.
+
+    :param player: an agent; with ``deterministic=False`` :class:`~sb3_lwm.LWMDQN` plays at random with its ``evaluation_eps``
+    :param env: whose infos have ``episode`` records of whole games: ``AtariVecEnv``, or environments in a ``Monitor``
+    :param n_games: how many count
+    :param deterministic: of ``predict``
+    :return: the games, each list in the order in which they finished
+    :raises ValueError: if no game is asked for
+    """
+    if n_games < 1:
+        raise ValueError(f"n_games={n_games}: play at least one game.")
+    playing = np.arange(env.num_envs)
+    finished: list[Game] = []
+    observations, state, starts = env.reset(), None, np.ones(env.num_envs, dtype=bool)
+    with tqdm(total=n_games, desc="Games", unit="game", mininterval=1.0, disable=None) as bar:
+        remaining = n_games
+        while remaining > 0:
+            actions, state = player.predict(observations, state, starts, deterministic)
+            observations, _, starts, infos = env.step(actions)
+            for index in range(env.num_envs):
+                # an Atari game goes on after a lost life, which ends an episode of the learner
+                if (record := infos[index].get("episode")) is not None:
+                    finished.append(Game(int(playing[index]), float(record["r"]), int(record["l"]), record.get("rooms")))
+                    remaining -= int(playing[index] < n_games)
+                    bar.update(n_games - remaining - bar.n)
+                    playing[index] = env.num_envs + len(finished) - 1
+    return Scores(finished[:n_games], [game for game in finished if game.started < n_games])
