@@ -14,6 +14,7 @@ from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_lwm.buffers import SequenceReplayBuffer
+from sb3_lwm.observation_storage import ObservationStorage
 from sb3_lwm.type_aliases import SequenceSamples
 
 LENGTH = 7
@@ -275,6 +276,6 @@ def test_memory_is_one_observation_and_a_little_for_each_row(space: str) -> None
         for attribute in vars(buffer).values()
         for value in (attribute.values() if isinstance(attribute, dict) else [attribute])
     ]
-    arrays = [value.nbytes for value in stored if isinstance(value, np.ndarray)]
+    arrays = [value.nbytes for value in stored if isinstance(value, np.ndarray | ObservationStorage)]
     # action 8, reward 4, three flags
     assert rows * n_envs * observation_size < sum(arrays) <= rows * n_envs * (observation_size + 15) + 100
