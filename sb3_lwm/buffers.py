@@ -43,8 +43,8 @@ class SequenceReplayBuffer(ReplayBuffer):
 
     # action, reward, three flags
     ROW_BYTES = 8 + 4 + 3
-    # windows that are drawn in vain before there are said to be none inside an episode
-    MAX_REJECTED = 100_000
+    # windows drawn for each one inside an episode, before these are said to be too rare
+    MAX_TRIES = 1000
 
     # rows between the places where sequences may begin
     stride = 1
@@ -256,7 +256,8 @@ class SequenceReplayBuffer(ReplayBuffer):
         starts = envs = np.empty(0, dtype=np.int64)
         n_drawn = 0
         while len(starts) < batch_size:
-            if n_drawn - len(starts) > self.MAX_REJECTED:
+            # + 100: the first few say little
+            if n_drawn > self.MAX_TRIES * (len(starts) + 100):
                 raise ValueError(
                     f"Of {n_drawn} windows of {sequence_length} rows only {len(starts)} lie inside one episode, {batch_size} "
                     "are needed: use shorter sequences."
@@ -281,7 +282,6 @@ class SequenceReplayBuffer(ReplayBuffer):
         places = rows * self.n_envs + envs
         episode_starts = self._take(self.episode_starts, places)
         episode_starts[0] = True
-        n_batch = len(starts)
         return SequenceSamples(
             observations=map_observations(lambda storage: storage.take(places, self.device), self.observations),
             actions=self._take(self.actions, places),
@@ -290,9 +290,9 @@ class SequenceReplayBuffer(ReplayBuffer):
             finals=self._take(self.finals, places),
             terminations=self._take(self.terminations, places),
             initial_states=None,
-            importance_weights=th.ones(n_batch, device=self.device),
+            importance_weights=th.ones(len(envs), device=self.device),
             sequence_ids=places[0],
-            intrinsic_rewards=th.zeros(sequence_length, n_batch, device=self.device),
+            intrinsic_rewards=th.zeros(sequence_length, len(envs), device=self.device),
         )
 
     def _take(self, array: np.ndarray, places: np.ndarray) -> th.Tensor:

@@ -36,10 +36,10 @@ class ReplayMemory(NamedTuple):
         """:return: a sentence for the user"""
         observations = self.buffer_size * self.observation_bytes
         where = "host memory" if self.storage_device.type == "cpu" else f"the memory of {self.storage_device}"
-        size = _gigabytes(observations)
+        size = _in_words(observations)
         if self.compression is not None:
             size = f"at most {size}, which {self.compression} will make smaller (Atari frames twenty times),"
-        others = _gigabytes(self.buffer_size * self.other_bytes)
+        others = _in_words(self.buffer_size * self.other_bytes)
         return f"A replay of {self.buffer_size} rows needs {size} for observations in {where} and {others} for the rest."
 
     def check(self) -> str:
@@ -50,7 +50,7 @@ class ReplayMemory(NamedTuple):
         free = {device: available_memory(device) for device in self.bytes_per_row()}
         fitting = [free[device] / needed for device, needed in self.bytes_per_row().items() if needed > 0]
         largest = int(min(fitting))
-        free_words = ", ".join(f"{_gigabytes(left)} on {device}" for device, left in free.items())
+        free_words = ", ".join(f"{_in_words(left)} on {device}" for device, left in free.items())
         sentence = f"{self.describe()} Free: {free_words}."
         if largest < self.buffer_size:
             raise MemoryError(f"{sentence} Use buffer_size <= {largest}{self._other_remedies()}.")
@@ -64,8 +64,11 @@ class ReplayMemory(NamedTuple):
         return ", or compression='zstd' (of images)" if self.storage_device.type == "cpu" else ", or storage_device='cpu'"
 
 
-def _gigabytes(n_bytes: float) -> str:
-    return f"{n_bytes / 1e9:.2f} GB"
+def _in_words(n_bytes: float) -> str:
+    for unit, size, digits in (("GB", 1e9, 2), ("MB", 1e6, 1)):
+        if n_bytes >= size:
+            return f"{n_bytes / size:.{digits}f} {unit}"
+    return f"{n_bytes / 1e3:.1f} kB"
 
 
 def available_memory(device: th.device, cgroups: Path = CGROUPS, own_cgroup: Path = OWN_CGROUP) -> int:

@@ -112,7 +112,8 @@ class TorchStorage(ObservationStorage):
         self.tensor = th.zeros((self.rows * self.n_envs, row_bytes), dtype=th.uint8, device=storage_device)
 
     def write(self, rows: np.ndarray, envs: np.ndarray, observations: Any) -> None:
-        values = np.ascontiguousarray(observations, self.dtype).reshape(len(envs), -1).view(np.uint8)
+        # a copy, because PyTorch takes no array that must not be written to
+        values = np.array(observations, self.dtype, order="C").reshape(len(envs), math.prod(self.shape)).view(np.uint8)
         places = th.as_tensor(rows * self.n_envs + envs, device=self.tensor.device)
         self.tensor[places] = th.as_tensor(values, device=self.tensor.device)
 
