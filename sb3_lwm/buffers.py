@@ -6,9 +6,9 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.preprocessing import get_obs_shape
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_lwm.observation_storage import gather, make_storage
 from sb3_lwm.type_aliases import RecurrentState, SequenceSamples, map_observations
 
 VEC_NORMALIZE_REMEDY = (
@@ -35,8 +35,16 @@ class SequenceReplayBuffer(ReplayBuffer):
     :param optimize_memory_usage: must be False: observations are never stored twice anyway
     :param handle_timeout_termination: if False, a time-out counts as a termination
     :param sequence_length: rows of a sampled window
-    :raises ValueError: if a sequence does not fit, or ``optimize_memory_usage`` is set
+    :param storage_device: where the observations lie, ``"cpu"`` (host memory) or ``"cuda"``; all the rest is in host memory
+    :param compression: of the observations in host memory, without loss: None or ``"zstd"``
+    :raises ValueError: if a sequence does not fit, ``optimize_memory_usage`` is set, or the storage is none
+    :raises ImportError: if the package of the compression is missing
     """
+
+    # action, reward, three flags
+    ROW_BYTES = 8 + 4 + 3
+    # windows drawn for each one inside an episode, before these are said to be too rare
+    MAX_TRIES = 1000
 
     # rows between the places where sequences may begin
     stride = 1
@@ -51,6 +59,8 @@ class SequenceReplayBuffer(ReplayBuffer):
         optimize_memory_usage: bool = False,
         handle_timeout_termination: bool = True,
         sequence_length: int = 49,
+        storage_device: th.device | str = "cpu",
+        compression: str | None = None,
     ) -> None:
         # ReplayBuffer itself would allocate a second array, for the next observations
         super(ReplayBuffer, self).__init__(buffer_size, observation_space, action_space, device, n_envs)
@@ -66,8 +76,12 @@ class SequenceReplayBuffer(ReplayBuffer):
                 f"buffer_size={buffer_size} leaves {self.buffer_size} rows for each of {n_envs} environments, a sequence has "
                 f"{sequence_length} (burn_in + unroll + n_steps): use buffer_size >= {n_envs * needed}, or shorter sequences."
             )
+        # one storage, or one for each key of a Dict space
+        self.observations: Any = map_observations(
+            lambda space: make_storage(self.buffer_size, n_envs, space, storage_device, compression),
+            dict(observation_space.items()) if isinstance(observation_space, spaces.Dict) else observation_space,
+        )
         shape = (self.buffer_size, n_envs)
-        self.observations: Any = self._allocate_observations(shape)
         self.actions = np.zeros(shape, dtype=np.int64)
         self.rewards = np.zeros(shape, dtype=np.float32)
         self.episode_starts = np.zeros(shape, dtype=bool)
@@ -88,13 +102,14 @@ class SequenceReplayBuffer(ReplayBuffer):
     def _rows_per_env(self, rows: int) -> int:
         return rows
 
-    def _allocate_observations(self, shape: tuple[int, int]) -> Any:
-        if isinstance(self.observation_space, spaces.Dict):
-            return {
-                key: np.zeros((*shape, *get_obs_shape(space)), dtype=space.dtype)
-                for key, space in self.observation_space.items()
-            }
-        return np.zeros((*shape, *self.obs_shape), dtype=self.observation_space.dtype)
+    @classmethod
+    def bytes_per_row(cls, state_bytes: int, stride: int = 1) -> float:
+        """
+        :param state_bytes: of the memory of one environment's agent
+        :param stride: rows between two sequences
+        :return: bytes that a row takes beside its observation
+        """
+        return cls.ROW_BYTES
 
     def reset(self) -> None:
         """Forget all rows."""
@@ -173,9 +188,9 @@ class SequenceReplayBuffer(ReplayBuffer):
     def _write_observations(self, rows: np.ndarray, envs: np.ndarray, observations: Any) -> None:
         if isinstance(self.observations, dict):
             for key, storage in self.observations.items():
-                storage[rows, envs] = np.reshape(observations[key], (len(envs), *storage.shape[2:]))
+                storage.write(rows, envs, observations[key])
         else:
-            self.observations[rows, envs] = np.reshape(observations, (len(envs), *self.observations.shape[2:]))
+            self.observations.write(rows, envs, observations)
 
     def truncate_episodes(self) -> None:
         """
@@ -209,15 +224,21 @@ class SequenceReplayBuffer(ReplayBuffer):
             raise ValueError(VEC_NORMALIZE_REMEDY)
         return self.sample_windows(batch_size, self.sequence_length)
 
-    def sample_windows(self, batch_size: int, sequence_length: int) -> SequenceSamples:
+    def sample_windows(self, batch_size: int, sequence_length: int, within_episode: bool = False) -> SequenceSamples:
         """
         Draw windows uniformly: any environment, any start. Their memory starts from zero.
 
         :param batch_size: number of windows, ``B``
         :param sequence_length: rows of a window, ``T``
+        :param within_episode: only windows that lie inside one episode, each with the same chance
         :return: (T, B) rows
-        :raises ValueError: if no environment has that many rows
+        :raises ValueError: if no environment has that many rows, or hardly any episode where it is asked for
         """
+        draw = self._draw_within_episodes if within_episode else self._draw_windows
+        return self._gather(*draw(batch_size, sequence_length), sequence_length)
+
+    def _draw_windows(self, batch_size: int, sequence_length: int) -> tuple[np.ndarray, np.ndarray]:
+        """:return: (B,) int twice, first row of each window, modulo ``buffer_size``, and its environment"""
         stored = np.minimum(self.written, self.buffer_size)
         last_windows = np.cumsum(np.maximum(stored - sequence_length + 1, 0))
         if last_windows[-1] == 0:
@@ -228,8 +249,27 @@ class SequenceReplayBuffer(ReplayBuffer):
         windows = np.random.randint(last_windows[-1], size=batch_size)
         envs = np.searchsorted(last_windows, windows, side="right")
         # counted back from the newest window of the environment, which ends at its newest row
-        starts = self.written[envs] - sequence_length - (last_windows[envs] - 1 - windows)
-        return self._gather(starts, envs, sequence_length)
+        return self.written[envs] - sequence_length - (last_windows[envs] - 1 - windows), envs
+
+    def _draw_within_episodes(self, batch_size: int, sequence_length: int) -> tuple[np.ndarray, np.ndarray]:
+        """:return: as :meth:`_draw_windows`, without the windows in which an episode begins after the first row"""
+        starts = envs = np.empty(0, dtype=np.int64)
+        n_drawn = 0
+        while len(starts) < batch_size:
+            # + 100: the first few say little
+            if n_drawn > self.MAX_TRIES * (len(starts) + 100):
+                raise ValueError(
+                    f"Of {n_drawn} windows of {sequence_length} rows only {len(starts)} lie inside one episode, {batch_size} "
+                    "are needed: use shorter sequences."
+                )
+            # where few windows will do, ever more are looked at together
+            new_starts, new_envs = self._draw_windows(max(batch_size, min(n_drawn, 4096)), sequence_length)
+            n_drawn += len(new_starts)
+            later_rows = (new_starts + np.arange(1, sequence_length)[:, None]) % self.buffer_size
+            is_whole = ~self.episode_starts[later_rows, new_envs].any(axis=0)
+            starts = np.concatenate([starts, new_starts[is_whole]])
+            envs = np.concatenate([envs, new_envs[is_whole]])
+        return starts[:batch_size], envs[:batch_size]
 
     def _gather(self, starts: np.ndarray, envs: np.ndarray, sequence_length: int) -> SequenceSamples:
         """
@@ -239,25 +279,21 @@ class SequenceReplayBuffer(ReplayBuffer):
         :return: (T, B) rows, memory from zero
         """
         rows = (starts + np.arange(sequence_length)[:, None]) % self.buffer_size
-        # (T, B) places in the storage seen as one long list of rows: np.take on it is far faster than two index arrays
         places = rows * self.n_envs + envs
         episode_starts = self._take(self.episode_starts, places)
         episode_starts[0] = True
-        n_batch = len(starts)
         return SequenceSamples(
-            observations=map_observations(lambda storage: self._take(storage, places), self.observations),
+            observations=map_observations(lambda storage: storage.take(places, self.device), self.observations),
             actions=self._take(self.actions, places),
             rewards=self._take(self.rewards, places),
             episode_starts=episode_starts,
             finals=self._take(self.finals, places),
             terminations=self._take(self.terminations, places),
             initial_states=None,
-            importance_weights=th.ones(n_batch, device=self.device),
+            importance_weights=th.ones(len(envs), device=self.device),
             sequence_ids=places[0],
-            intrinsic_rewards=th.zeros(sequence_length, n_batch, device=self.device),
+            intrinsic_rewards=th.zeros(sequence_length, len(envs), device=self.device),
         )
 
-    def _take(self, storage: np.ndarray, places: np.ndarray) -> th.Tensor:
-        flat = storage.reshape(storage.shape[0] * storage.shape[1], -1)
-        taken = np.take(flat, places.ravel(), axis=0).reshape(*places.shape, *storage.shape[2:])
-        return th.as_tensor(taken, device=self.device)
+    def _take(self, array: np.ndarray, places: np.ndarray) -> th.Tensor:
+        return gather(array, places, self.device)

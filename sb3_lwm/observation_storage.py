@@ -22,15 +22,17 @@ class Codec(NamedTuple):
     decompress: Callable[[bytes], bytes]
 
 
-def _lz4() -> Codec:
+def _zstd() -> Codec:
     try:
-        import lz4.block
+        import zstandard
     except ImportError as error:
-        raise ImportError("compression='lz4' needs the package lz4: pip install sb3-lwm[compression]") from error
-    return Codec(lz4.block.compress, lz4.block.decompress)
+        raise ImportError("compression='zstd' needs the package zstandard: pip install sb3-lwm[compression]") from error
+    # higher levels make these blocks no smaller (benchmarks/frame_compression.py)
+    return Codec(zstandard.ZstdCompressor(level=1).compress, zstandard.ZstdDecompressor().decompress)
 
 
-CODECS: dict[str, Callable[[], Codec]] = {"lz4": _lz4}
+# by the value of the argument ``compression``
+CODECS: dict[str, Callable[[], Codec]] = {"zstd": _zstd}
 
 
 class ObservationStorage(ABC):
@@ -45,7 +47,7 @@ class ObservationStorage(ABC):
     def __init__(self, rows: int, n_envs: int, space: spaces.Space) -> None:
         self.rows = rows
         self.n_envs = n_envs
-        self.shape: tuple[int, ...] = get_obs_shape(space)  # type: ignore[assignment]
+        self.shape = _row_shape(space)
         self.dtype = np.dtype(space.dtype)
 
     @abstractmethod
@@ -110,7 +112,8 @@ class TorchStorage(ObservationStorage):
         self.tensor = th.zeros((self.rows * self.n_envs, row_bytes), dtype=th.uint8, device=storage_device)
 
     def write(self, rows: np.ndarray, envs: np.ndarray, observations: Any) -> None:
-        values = np.ascontiguousarray(observations, self.dtype).reshape(len(envs), -1).view(np.uint8)
+        # a copy, because PyTorch takes no array that must not be written to
+        values = np.array(observations, self.dtype, order="C").reshape(len(envs), math.prod(self.shape)).view(np.uint8)
         places = th.as_tensor(rows * self.n_envs + envs, device=self.tensor.device)
         self.tensor[places] = th.as_tensor(values, device=self.tensor.device)
 
@@ -147,11 +150,12 @@ class CompressedStorage(ObservationStorage):
     def __init__(self, *args: Any, compression: str) -> None:
         super().__init__(*args)
         self.compression = compression
+        self._codec = CODECS[compression]()
         self.pending = np.zeros((self.n_envs, BLOCK_ROWS, *self.shape), self.dtype)
         # which block each environment is writing, and how many of its rows are there
         self.pending_blocks = np.zeros(self.n_envs, dtype=np.int64)
         self.pending_rows = np.zeros(self.n_envs, dtype=np.int64)
-        empty = CODECS[compression]().compress(self.pending[0])
+        empty = self._codec.compress(self.pending[0])
         n_blocks = -(-self.rows // BLOCK_ROWS)
         # block * n_envs + env; a short block at the end is filled up with rows that nobody takes
         self.blocks = [empty] * (n_blocks * self.n_envs)
@@ -164,9 +168,8 @@ class CompressedStorage(ObservationStorage):
         complete = (offsets == BLOCK_ROWS - 1) | (rows == self.rows - 1)
         if not complete.any():
             return
-        compress = CODECS[self.compression]().compress
         for block, env in zip(blocks[complete], envs[complete], strict=True):
-            self.blocks[block * self.n_envs + env] = compress(self.pending[env])
+            self.blocks[block * self.n_envs + env] = self._codec.compress(self.pending[env])
         self.pending_rows[envs[complete]] = 0
 
     def take(self, places: np.ndarray, device: th.device) -> th.Tensor:
@@ -181,9 +184,9 @@ class CompressedStorage(ObservationStorage):
         order = np.argsort(numbers, kind="stable")
         order = order[~is_pending[order]]
         distinct, firsts = np.unique(numbers[order], return_index=True)
-        decompress = CODECS[self.compression]().decompress
+        # not strict: split makes one empty group of nothing
         for number, group in zip(distinct, np.split(order, firsts[1:]), strict=False):
-            block = np.frombuffer(decompress(self.blocks[number]), self.dtype).reshape(BLOCK_ROWS, *self.shape)
+            block = np.frombuffer(self._codec.decompress(self.blocks[number]), self.dtype).reshape(BLOCK_ROWS, *self.shape)
             array[group] = block[offsets[group]]
         return taken.to(device, non_blocking=True).reshape(*places.shape, *self.shape)
 
@@ -192,6 +195,12 @@ class CompressedStorage(ObservationStorage):
         # the blocks that were never written are one object
         blocks = {id(block): sys.getsizeof(block) for block in self.blocks}
         return self.pending.nbytes + sys.getsizeof(self.blocks) + sum(blocks.values())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_codec"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _codec=CODECS[state["compression"]]())
 
 
 def make_storage(
@@ -246,7 +255,12 @@ def observation_bytes(space: spaces.Space) -> int:
     :return: bytes of one observation as it is
     """
     parts = space.values() if isinstance(space, spaces.Dict) else [space]
-    return sum(math.prod(get_obs_shape(part)) * np.dtype(part.dtype).itemsize for part in parts)  # type: ignore[arg-type]
+    return sum(math.prod(_row_shape(part)) * np.dtype(part.dtype).itemsize for part in parts)
+
+
+def _row_shape(space: spaces.Space) -> tuple[int, ...]:
+    # a Dict, whose shapes are a dictionary, never comes here
+    return get_obs_shape(space)  # type: ignore[return-value]
 
 
 def gather(array: np.ndarray, places: np.ndarray, device: th.device) -> th.Tensor:

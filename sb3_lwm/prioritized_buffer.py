@@ -51,6 +51,15 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         """
         return -(-(sequence_length + stride - 1) // stride) * stride
 
+    @classmethod
+    def bytes_per_row(cls, state_bytes: int, stride: int = 1) -> float:
+        """
+        :param state_bytes: of the memory of one environment's agent
+        :param stride: rows between two sequences
+        :return: bytes that a row takes beside its observation: one memory and one weight in each stride
+        """
+        return super().bytes_per_row(state_bytes, stride) + (state_bytes + np.dtype(np.float64).itemsize) / stride
+
     def _rows_per_env(self, rows: int) -> int:
         # a whole number of strides, so that sequences keep their places when the buffer wraps around
         return rows // self.stride * self.stride

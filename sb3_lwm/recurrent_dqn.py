@@ -15,6 +15,8 @@ from stable_baselines3.dqn.dqn import DQN
 
 from sb3_lwm.buffers import VEC_NORMALIZE_REMEDY, SequenceReplayBuffer
 from sb3_lwm.files import Path, check_model_file
+from sb3_lwm.memory import ReplayMemory
+from sb3_lwm.observation_storage import check_storage, observation_bytes
 from sb3_lwm.policies import LWMPolicy
 from sb3_lwm.prioritized_buffer import PrioritizedSequenceReplayBuffer
 from sb3_lwm.td_learning import epsilon_ladder
@@ -69,23 +71,42 @@ class RecurrentDQN(DQN):
             return self.replay_buffer_class  # type: ignore[return-value]
         return PrioritizedSequenceReplayBuffer if self.prioritized_replay else SequenceReplayBuffer
 
-    def _make_replay_buffer(self) -> SequenceReplayBuffer:
-        kwargs: dict[str, Any] = {
+    def _make_replay_buffer(self, buffer_size: int) -> SequenceReplayBuffer:
+        return self.buffer_class(
+            buffer_size,
+            self.observation_space,
+            self.action_space,
+            device=self.device,
+            n_envs=self.n_envs,
+            **self._buffer_arguments(),
+        )
+
+    def _buffer_arguments(self) -> dict[str, Any]:
+        arguments: dict[str, Any] = {
             "sequence_length": self.sequence_length,
             "storage_device": self.storage_device,
             "compression": self.compression,
         }
         if issubclass(self.buffer_class, PrioritizedSequenceReplayBuffer):
-            kwargs["stride"] = self.unroll
-            kwargs["priority_exponent"] = self.priority_exponent
-            kwargs["importance_exponent"] = self.importance_exponent
-        return self.buffer_class(
-            self.buffer_size,
-            self.observation_space,
-            self.action_space,
-            device=self.device,
-            n_envs=self.n_envs,
-            **{**kwargs, **self.replay_buffer_kwargs},
+            arguments["stride"] = self.unroll
+            arguments["priority_exponent"] = self.priority_exponent
+            arguments["importance_exponent"] = self.importance_exponent
+        return {**arguments, **self.replay_buffer_kwargs}
+
+    def replay_memory(self) -> ReplayMemory:
+        """
+        :return: what the replay will need
+        :raises ValueError: if there is no such ``storage_device`` or ``compression``
+        """
+        arguments = self._buffer_arguments()
+        compression = arguments["compression"]
+        state_bytes = sum(part.nbytes for part in self.policy.initial_state(1))
+        return ReplayMemory(
+            buffer_size=self.buffer_size,
+            observation_bytes=observation_bytes(self.observation_space),
+            other_bytes=self.buffer_class.bytes_per_row(state_bytes, arguments.get("stride", 1)),
+            storage_device=check_storage(arguments["storage_device"], compression),
+            compression=compression,
         )
 
     def _setup_learn(
@@ -100,7 +121,10 @@ class RecurrentDQN(DQN):
             # set_env may have brought it
             raise ValueError(VEC_NORMALIZE_REMEDY)
         if self.replay_buffer is None:
-            self.replay_buffer = self._make_replay_buffer()
+            sentence = self.replay_memory().check()
+            if self.verbose >= 1:
+                print(sentence)
+            self.replay_buffer = self._make_replay_buffer(self.buffer_size)
         is_reset = reset_num_timesteps or self._last_obs is None
         result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         if is_reset:
@@ -253,7 +277,10 @@ class RecurrentDQN(DQN):
         finally:
             if isinstance(path, str | pathlib.Path):
                 file.close()
-        expected = self._make_replay_buffer()
+        # as small as can be: it is only compared with
+        arguments = self._buffer_arguments()
+        rows = self.buffer_class.rows_needed(arguments["sequence_length"], arguments.get("stride", 1))
+        expected = self._make_replay_buffer(self.n_envs * rows)
         for name in ("__class__", "n_envs", "stride", "observation_space"):
             value, needed = getattr(buffer, name, None), getattr(expected, name)
             if value != needed:

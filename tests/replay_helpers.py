@@ -3,9 +3,11 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch as th
 from gymnasium import spaces
 
 from sb3_lwm.buffers import SequenceReplayBuffer
+from sb3_lwm.observation_storage import ObservationStorage
 from sb3_lwm.prioritized_buffer import PrioritizedSequenceReplayBuffer
 from sb3_lwm.type_aliases import RecurrentState, SequenceSamples
 
@@ -216,6 +218,18 @@ def rate(player: Player, priority: float = 1.0) -> dict[tuple[int, int], int]:
     assert len(named) == len(ids), "a sequence was returned twice"
     buffer.update_priorities(ids, np.full(len(ids), priority))
     return named
+
+
+def stored(buffer: SequenceReplayBuffer, name: str) -> np.ndarray:
+    """
+    :param buffer: with one space of observations
+    :param name: of what it stores for each row
+    :return: (rows, n_envs, ...), all of it
+    """
+    value = getattr(buffer, name)
+    if isinstance(value, ObservationStorage):
+        return value.take(np.arange(value.rows * value.n_envs).reshape(value.rows, -1), th.device("cpu")).numpy()
+    return value
 
 
 def chi_square_bound(degrees: int) -> float:

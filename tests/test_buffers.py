@@ -262,19 +262,3 @@ def test_actions_in_a_column() -> None:
     buffer.add(observations, observations, np.array([[3], [4]]), np.zeros(2), np.zeros(2, bool), [{}, {}])
     samples = buffer.sample(20)
     assert set(zip(samples.observations[0, :, 1].tolist(), samples.actions[0].tolist(), strict=True)) == {(0.0, 3), (16.0, 4)}
-
-
-@pytest.mark.parametrize("space", ["image", "box", "dict"])
-def test_memory_is_one_observation_and_a_little_for_each_row(space: str) -> None:
-    rows, n_envs = 500, 2
-    buffer = make_buffer(rows=rows, n_envs=n_envs, space=space)
-    parts = buffer.observation_space.spaces.values() if space == "dict" else [buffer.observation_space]
-    observation_size = sum(np.asarray(encode(part, 0)).nbytes for part in parts)
-    stored = [
-        value
-        for attribute in vars(buffer).values()
-        for value in (attribute.values() if isinstance(attribute, dict) else [attribute])
-    ]
-    arrays = [value.nbytes for value in stored if isinstance(value, np.ndarray)]
-    # action 8, reward 4, three flags
-    assert rows * n_envs * observation_size < sum(arrays) <= rows * n_envs * (observation_size + 15) + 100

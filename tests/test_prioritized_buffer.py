@@ -285,15 +285,3 @@ def test_truncate_episodes() -> None:
         assert set(rate(player)) == expected
         returned |= expected
     assert any(row.episode_start and row.final for rows in player.rows for row in rows)
-
-
-def test_memory_is_stored_once_a_stride() -> None:
-    rows, n_envs = 400, 2
-    buffer = make_buffer(rows=rows, n_envs=n_envs)
-    Player(buffer).play(1)
-    stored = [
-        value for attribute in vars(buffer).values() for value in (attribute if isinstance(attribute, tuple) else [attribute])
-    ]
-    arrays = [value.nbytes for value in stored if isinstance(value, np.ndarray)]
-    # observation 12, action 8, reward 4, three flags; every stride a weight 8 and 6 numbers of 4 and one of 8
-    assert sum(arrays) <= rows * n_envs * (12 + 15) + rows * n_envs // STRIDE * (8 + 6 * 4 + 8) + 100

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch as th
 from helpers import NETWORKS, SHORT, changed, make_random_envs, weights
+from replay_helpers import stored
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
 from sb3_lwm import LWMDQN, MlpPolicy, PrioritizedSequenceReplayBuffer
@@ -192,7 +193,7 @@ def test_training_goes_on_with_its_replay(prioritized_replay: bool, tmp_path: Pa
     assert loaded.replay_buffer is not None and model.replay_buffer is not None
     assert type(loaded.replay_buffer) is type(model.replay_buffer)
     for name in ("observations", "actions", "rewards", "episode_starts", "finals", "terminations", "written"):
-        np.testing.assert_array_equal(getattr(loaded.replay_buffer, name), getattr(model.replay_buffer, name))
+        np.testing.assert_array_equal(stored(loaded.replay_buffer, name), stored(model.replay_buffer, name))
     if isinstance(model.replay_buffer, PrioritizedSequenceReplayBuffer):
         assert isinstance(loaded.replay_buffer, PrioritizedSequenceReplayBuffer)
         np.testing.assert_array_equal(loaded.replay_buffer.weights, model.replay_buffer.weights)
