@@ -12,14 +12,11 @@ from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 
-from sb3_lwm.envs.atari_games import SIDE, check_integers, find_game, start_games
+from sb3_lwm.envs.atari_games import INT32_SIZE, SIDE, check_settings, find_game, start_games
 from sb3_lwm.envs.atari_records import GameRecords
 from sb3_lwm.envs.atari_shadow import AtariShadow, AtariShadows
 
 FRAMES_PER_SECOND = 60
-RENDER_MODES = (None, "rgb_array", "human")
-# Seeds and frame counts of ale-py are 32-bit integers.
-INT32_SIZE = 2**31
 
 
 class AtariVecEnv(VecEnv):
@@ -87,15 +84,8 @@ class AtariVecEnv(VecEnv):
         monitor_dir: str | Path | None = None,
         ram_envs: int = 0,
     ) -> None:
-        minima = {"n_envs": 1, "max_episode_steps": 1, "frame_skip": 1, "noop_max": 0, "num_threads": 0, "ram_envs": 0}
-        check_integers(locals(), minima)
-        if render_mode not in RENDER_MODES:
-            raise ValueError(f"render_mode must be one of {RENDER_MODES}, got {render_mode!r}.")
+        check_settings(locals())
         max_frames = max_episode_steps * frame_skip
-        if max_frames >= INT32_SIZE - 1:
-            raise ValueError(f"max_episode_steps must be less than 2^31 / frame_skip, got {max_episode_steps}.")
-        if ram_envs > n_envs:
-            raise ValueError(f"ram_envs must be at most n_envs, {n_envs}, got {ram_envs}.")
         found = find_game(game, repeat_action_probability, full_action_space)
         self.spec = found.spec
         self.terminal_on_life_loss = terminal_on_life_loss

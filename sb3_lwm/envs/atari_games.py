@@ -2,7 +2,7 @@
 
 import difflib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ale_py.roms
 import gymnasium as gym
@@ -11,6 +11,10 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 
 SIDE = 84
+# Seeds and frame counts of ale-py are 32-bit integers.
+INT32_SIZE = 2**31
+MINIMA = {"n_envs": 1, "max_episode_steps": 1, "frame_skip": 1, "noop_max": 0, "num_threads": 0, "ram_envs": 0}
+RENDER_MODES = (None, "rgb_array", "human")
 
 # The byte of the console's RAM that holds the number of the room, as annotated by AtariARI (Anand et al., arXiv:1906.08226).
 ROOM_BYTES = {"montezuma_revenge": 3, "private_eye": 92, "venture": 90}
@@ -94,16 +98,23 @@ def start_games(
     )
 
 
-def check_integers(arguments: dict[str, object], minima: dict[str, int]) -> None:
+def check_settings(settings: dict[str, Any]) -> None:
     """
-    :param arguments: values by the name of the argument
-    :param minima: the least value of each
-    :raises ValueError: if one is not an integer or too small
+    :param settings: arguments of ``AtariVecEnv`` by name
+    :raises ValueError: if one is not in its range
     """
-    for name, minimum in minima.items():
-        value = arguments[name]
+    for name, minimum in MINIMA.items():
+        value = settings[name]
         if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
             raise ValueError(f"{name} must be an integer of at least {minimum}, got {value!r}.")
+    # ale-py adds one to it
+    longest = (INT32_SIZE - 2) // settings["frame_skip"]
+    if settings["max_episode_steps"] > longest:
+        raise ValueError(f"max_episode_steps must be at most {longest}, got {settings['max_episode_steps']}.")
+    if settings["ram_envs"] > settings["n_envs"]:
+        raise ValueError(f"ram_envs must be at most n_envs, {settings['n_envs']}, got {settings['ram_envs']}.")
+    if settings["render_mode"] not in RENDER_MODES:
+        raise ValueError(f"render_mode must be one of {RENDER_MODES}, got {settings['render_mode']!r}.")
 
 
 def _from_spec(spec: EnvSpec | None, name: str) -> AtariGame:
