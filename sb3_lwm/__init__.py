@@ -1,8 +1,8 @@
 """Latent world models for intrinsically motivated exploration, as an extension of Stable-Baselines3."""
 
-import sb3_lwm.envs  # noqa: F401  registers the labyrinths
 from sb3_lwm.buffers import SequenceReplayBuffer
 from sb3_lwm.callbacks import LatentWorldModelCallback
+from sb3_lwm.envs import AtariVecEnv  # registers the labyrinths too
 from sb3_lwm.lwm_dqn import LWMDQN
 from sb3_lwm.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from sb3_lwm.prioritized_buffer import PrioritizedSequenceReplayBuffer
@@ -10,6 +10,7 @@ from sb3_lwm.version import __version__
 
 __all__ = [
     "LWMDQN",
+    "AtariVecEnv",
     "CnnPolicy",
     "LatentWorldModelCallback",
     "MlpPolicy",

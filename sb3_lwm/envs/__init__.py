@@ -2,9 +2,10 @@
 
 import gymnasium as gym
 
+from sb3_lwm.envs.atari import AtariVecEnv
 from sb3_lwm.envs.labyrinth import PartiallyObservableLabyrinthEnv
 
-__all__ = ["PartiallyObservableLabyrinthEnv", "register_envs"]
+__all__ = ["AtariVecEnv", "PartiallyObservableLabyrinthEnv", "register_envs"]
 
 MAX_EPISODE_STEPS = 1000
 

@@ -1,0 +1,287 @@
+"""Atari games played by the threads of ale-py, as a vectorised environment of Stable-Baselines3."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ale_py.vector_env import AtariVectorEnv
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
+
+from sb3_lwm.envs.atari_games import INT32_SIZE, SIDE, check_settings, find_game, start_games
+from sb3_lwm.envs.atari_records import GameRecords
+from sb3_lwm.envs.atari_shadow import AtariShadow, AtariShadows
+
+FRAMES_PER_SECOND = 60
+
+
+class AtariVecEnv(VecEnv):
+    """
+    Atari games with the preprocessing of SB3's ``AtariWrapper``, on C++ threads instead of one Python wrapper a game.
+
+    - Observation: ``Box(0, 255, (1, 84, 84), uint8)``, one grey frame, the maximum of a step's last two.
+    - A step plays an action for ``frame_skip`` frames. A game begins with 0 to ``noop_max - 1`` frames of no-ops.
+    - A lost life ends the learner's episode (``terminal_on_life_loss``), and the game goes on. ``infos[i]["episode"]`` has
+      the score of whole games only, as SB3's ``Monitor`` around a game has: ``evaluate_policy`` reports these.
+    - After ``max_episode_steps`` steps a game is cut short (``TimeLimit.truncated``).
+    - ``step_async`` lets the threads play while the caller does something else. It may be called again with the same
+      actions before ``step_wait``, and then does nothing.
+    - Same seed and actions, same run, whatever the number of threads.
+
+    What differs from ``AtariWrapper``:
+
+    - Rewards, lives and ends are the same, frames nearly: here grey comes before the maximum, there after it. They
+      differ by 0.05 of 255 on average at most.
+    - The first action of every life is FIRE, in games that know it (``use_fire_reset``), whatever was chosen: many
+      games wait for it. SB3 plays it unseen between two episodes, with one step each of no-op and the third action.
+    - Rewards are not clipped unless asked for; SB3 starts with 1 to ``noop_max`` no-ops.
+    - The time-out counts steps of a game, no-ops are not among them. ale-py leaves it and the game's end in the middle of
+      a frame skip without drawing: ``terminal_observation`` may then show frames up to 4 older.
+    - A window (``render_mode="human"``) is drawn as in Gymnasium, by a shadow (see ``ram_envs``).
+
+    :param game: id of a Gymnasium environment (``"MontezumaRevengeNoFrameskip-v4"``; ``"ALE/MontezumaRevenge-v5"``, with
+        sticky actions), its specification, or the name of a ROM (``"montezuma_revenge"``). Its own frame skip and time
+        limit are not used
+    :param n_envs: number of games
+    :param seed: game ``i`` gets ``seed + i``; None draws one from NumPy's global generator
+    :param repeat_action_probability: of sticky actions; None for what the id says
+    :param max_episode_steps: after which a game is cut short
+    :param frame_skip: frames of a step
+    :param noop_max: see above
+    :param use_fire_reset: see above
+    :param terminal_on_life_loss: see above
+    :param full_action_space: all 18 actions; None for what the id says: those that the game needs
+    :param clip_reward: rewards are -1, 0 or 1; scores in the records are not clipped
+    :param num_threads: 0 for one a game, up to the number of cores
+    :param render_mode: ``"rgb_array"``, ``"human"`` or None; every game then has a shadow
+    :param monitor_dir: folder for one ``<number>.monitor.csv`` a game; None writes no files
+    :param ram_envs: the first so many games are followed by a shadow, one more emulator that plays the same game in the
+        calling thread, for ``env_method("get_ram")``; where the RAM tells the room, their records have ``rooms``, the
+        number of rooms seen in the game
+    :raises ValueError: if there is no such game, or an argument is out of its range
+    """
+
+    def __init__(
+        self,
+        game: str | EnvSpec,
+        n_envs: int,
+        *,
+        seed: int | None = None,
+        repeat_action_probability: float | None = None,
+        max_episode_steps: int = 10_000,
+        frame_skip: int = 4,
+        noop_max: int = 30,
+        use_fire_reset: bool = True,
+        terminal_on_life_loss: bool = True,
+        full_action_space: bool | None = None,
+        clip_reward: bool = False,
+        num_threads: int = 0,
+        render_mode: str | None = None,
+        monitor_dir: str | Path | None = None,
+        ram_envs: int = 0,
+    ) -> None:
+        check_settings(locals())
+        max_frames = max_episode_steps * frame_skip
+        found = find_game(game, repeat_action_probability, full_action_space)
+        self.spec = found.spec
+        self.terminal_on_life_loss = terminal_on_life_loss
+        self.clip_reward = clip_reward
+        self._native: AtariVectorEnv | None = start_games(
+            found, n_envs, num_threads, max_frames, frame_skip, noop_max, terminal_on_life_loss
+        )
+        self._shadows = AtariShadows(
+            found, n_envs if render_mode else ram_envs, frame_skip, max_frames, display=render_mode == "human"
+        )
+        self._action_meanings = [action.name for action in self._native.ale.get_action_set()]
+        pressed = use_fire_reset and "FIRE" in self._action_meanings
+        self._fire = self._action_meanings.index("FIRE") if pressed else None
+        columns = [self._shadows.columns(env) for env in range(n_envs)]
+        self._records = GameRecords(found.spec.id if found.spec else found.rom, monitor_dir, columns)
+        self._chosen: npt.NDArray[np.int64] | None = None
+        self._played = np.zeros(n_envs, dtype=np.int64)
+        # None until the first reset
+        self._lives: npt.NDArray[np.int32] | None = None
+        self._frames_before = np.zeros(n_envs, dtype=np.int32)
+        self._life_begins = np.ones(n_envs, dtype=bool)
+        # the base class asks for both
+        self.num_envs, self.render_mode = n_envs, render_mode
+        super().__init__(n_envs, spaces.Box(0, 255, (1, SIDE, SIDE), np.uint8), spaces.Discrete(len(self._action_meanings)))
+        self.metadata["render_fps"] = FRAMES_PER_SECOND // frame_skip  # type: ignore[assignment]
+        self.seed(seed)
+
+    # --- Playing ---
+
+    def reset(self) -> npt.NDArray[np.uint8]:
+        """
+        Start every game anew. Actions under way are finished first.
+
+        :return: (n_envs, 1, 84, 84) uint8
+        :raises RuntimeError: if the environment is closed
+        """
+        native = self._require_open()
+        if self._chosen is not None:
+            self.step_wait()
+        seeds = np.array([-1 if seed is None else seed % INT32_SIZE for seed in self._seeds], dtype=np.int64)
+        self._reset_seeds()
+        observations, state = native.reset(seed=seeds)
+        self._lives = state["lives"]
+        self._frames_before = state["frame_number"] - state["episode_frame_number"]
+        self._life_begins[:] = True
+        self._records.restart()
+        self._shadows.reset(seeds, state)
+        self.reset_infos = [{"lives": int(lives)} for lives in self._lives]
+        return observations
+
+    def step_async(self, actions: npt.NDArray[Any]) -> None:
+        """
+        Let the threads play a step.
+
+        :param actions: (n_envs,) integers
+        :raises ValueError: if the actions have another shape or type, or one is out of range
+        :raises RuntimeError: before the first reset, or if other actions are under way
+        """
+        native = self._require_open()
+        chosen = self._check_actions(actions)
+        if self._lives is None:
+            raise RuntimeError("There is no game yet: call reset() before step().")
+        if self._chosen is not None:
+            if not np.array_equal(chosen, self._chosen):
+                raise RuntimeError("Other actions are under way: call step_wait() before step_async() with new ones.")
+            return
+        self._chosen = chosen
+        self._played = chosen if self._fire is None else np.where(self._life_begins, self._fire, chosen)
+        native.send(self._played)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """
+        Wait until the step has been played.
+
+        :return: observations (n_envs, 1, 84, 84) uint8, rewards (n_envs,) float32, dones (n_envs,) bool, infos
+        :raises RuntimeError: if no actions are under way, or a shadow has lost its game
+        """
+        native = self._require_open()
+        if self._chosen is None or self._lives is None:
+            raise RuntimeError("No actions are under way: call step_async() first.")
+        observations, rewards, terminated, truncated, state = native.recv()
+        self._chosen = None
+        # the frames of earlier games: ale-py resets by itself and says so nowhere else
+        frames_before = state["frame_number"] - state["episode_frame_number"]
+        game_ends = frames_before != self._frames_before
+        lives, lives_before = state["lives"], self._lives
+        life_lost = ~game_ends & (lives > 0) & (lives < lives_before)
+        dones = game_ends | life_lost if self.terminal_on_life_loss else game_ends
+        self._records.add(rewards)
+        infos: list[dict[str, Any]] = [{"lives": count} for count in lives.tolist()]
+        seen = self._shadows.follow(self._played, rewards, game_ends, state)
+        for env in np.flatnonzero(dones).tolist():
+            # only games that end have a final observation; after a lost life the game goes on from this one
+            final = state["final_obs"] if game_ends[env] else observations
+            infos[env]["terminal_observation"] = final[env].copy()
+            infos[env]["TimeLimit.truncated"] = bool(truncated[env])
+            if game_ends[env]:
+                infos[env]["lives"] = 0 if terminated[env] else int(lives_before[env])
+                infos[env]["episode"] = self._records.finish(env, **seen.get(env, {}))
+        self._lives, self._frames_before = lives, frames_before
+        self._life_begins = game_ends | life_lost
+        paid = np.sign(rewards) if self.clip_reward else rewards
+        return observations, paid.astype(np.float32), dones, infos
+
+    def close(self) -> None:
+        """Stop the threads and close the files; may be called again."""
+        if self._native is not None and self._chosen is not None:
+            self._native.recv()
+        self._native = self._chosen = None
+        self._records.close()
+
+    # --- Looking ---
+
+    def get_images(self) -> list[npt.NDArray[np.uint8]]:
+        """
+        :return: the screen of each game in colour, (height, width, 3) uint8
+        :raises ValueError: if a game has no shadow
+        :raises RuntimeError: before the first reset
+        """
+        return [self._shadow(env).picture for env in range(self.num_envs)]
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """
+        :param attr_name: a public attribute of this object; all games share it
+        :param indices: of the games, None for all
+        :return: its value for each of the games
+        :raises AttributeError: if there is none of this name
+        """
+        if attr_name.startswith("_") or not hasattr(self, attr_name):
+            raise AttributeError(f"AtariVecEnv has no attribute {attr_name!r}. There are no Python environments inside it.")
+        return [getattr(self, attr_name) for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """
+        :param attr_name: name of an attribute
+        :param value: its value
+        :param indices: of the games
+        :raises AttributeError: always: what a game is like is said to the constructor
+        """
+        raise AttributeError(f"{attr_name!r} of an AtariVecEnv cannot be set: make a new one with the argument you want.")
+
+    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
+        """
+        :param method_name: ``"get_ram"``: the console's memory, (128,) uint8; ``"render"``: the screen in colour,
+            (height, width, 3) uint8; both of games that have a shadow. ``"get_action_meanings"``: names of the actions
+        :param args: none
+        :param indices: of the games, None for all
+        :param kwargs: none
+        :return: what the method returns for each of the games
+        :raises AttributeError: if there is no such method
+        :raises ValueError: if a game has no shadow
+        :raises RuntimeError: before the first reset
+        """
+        methods: dict[str, Callable[[int], Any]] = {
+            "get_action_meanings": lambda env: list(self._action_meanings),
+            "get_ram": lambda env: self._shadow(env).ram,
+            "render": lambda env: self._shadow(env).picture,
+        }
+        if method_name not in methods:
+            raise AttributeError(f"The games of an AtariVecEnv have no method {method_name!r}, only {', '.join(methods)}.")
+        return [methods[method_name](env, *args, **kwargs) for env in self._get_indices(indices)]
+
+    def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
+        """
+        :param wrapper_class: a wrapper of environments
+        :param indices: of the games, None for all
+        :return: True for SB3's Monitor, whose records are kept here, else False
+        """
+        return [wrapper_class is Monitor for _ in self._get_indices(indices)]
+
+    # --- Inside ---
+
+    def _require_open(self) -> AtariVectorEnv:
+        if self._native is None:
+            raise RuntimeError("This AtariVecEnv is closed: make a new one.")
+        return self._native
+
+    def _shadow(self, env: int) -> AtariShadow:
+        self._require_open()
+        if self._lives is None:
+            raise RuntimeError("There is no game yet: call reset() first.")
+        return self._shadows.of(env)
+
+    def _check_actions(self, actions: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """
+        :param actions: what was given
+        :return: a copy, (n_envs,) int64
+        :raises ValueError: see :meth:`step_async`. ale-py would wait for ever for a game with an unknown action
+        """
+        array = np.asarray(actions)
+        if array.shape != (self.num_envs,) or array.dtype.kind not in "iu":
+            raise ValueError(f"actions must be integers, shape ({self.num_envs},), got {array.dtype}, shape {array.shape}.")
+        wrong = np.flatnonzero((array < 0) | (array >= len(self._action_meanings)))
+        if len(wrong):
+            raise ValueError(
+                f"Action {array[wrong[0]]} of game {wrong[0]} is out of range: it must be from 0 to "
+                f"{len(self._action_meanings) - 1}, {', '.join(self._action_meanings)}."
+            )
+        return array.astype(np.int64)
