@@ -54,7 +54,7 @@ class SequenceDQN(RecurrentDQN):
             if self.reads_scalars and not th.isfinite(loss):
                 raise ValueError(f"The loss is {loss.item()}: lower learning_rate (now {self.learning_rate}) or the rewards.")
             self._update_q_network(loss)
-            self._rate(samples.sequence_ids, td_errors)
+            self._update_priorities(samples.sequence_ids, td_errors)
             losses.append(loss.detach())
         if self.reads_scalars:
             self._store_priorities()
@@ -102,8 +102,8 @@ class SequenceDQN(RecurrentDQN):
             if self._world_model_callback is not None:
                 samples = self._world_model_callback.relabel(samples)
             with th.no_grad():
-                self._rate(samples.sequence_ids, self._td_errors(samples))
+                self._update_priorities(samples.sequence_ids, self._td_errors(samples))
 
-    def _rate(self, sequence_ids: np.ndarray, td_errors: th.Tensor) -> None:
+    def _update_priorities(self, sequence_ids: np.ndarray, td_errors: th.Tensor) -> None:
         if isinstance(self.replay_buffer, PrioritizedSequenceReplayBuffer):
             self._new_priorities.append((sequence_ids, sequence_priorities(td_errors.detach(), self.priority_max_weight)))

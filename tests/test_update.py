@@ -276,5 +276,6 @@ def test_priorities_are_those_of_the_td_errors() -> None:
     assert isinstance(buffer, PrioritizedSequenceReplayBuffer) and (buffer.stride, buffer.sequence_length) == (UNROLL, 6)
     assert np.count_nonzero(buffer.weights) > 10
     model._update_priorities(np.array([3, 5]), th.tensor([[1.0, -8.0], [3.0, 0.0]], requires_grad=True))
+    model._store_priorities()
     # 0.75 * 3 + 0.25 * 2 and 0.75 * 8 + 0.25 * 4
     np.testing.assert_allclose(buffer.weights[[3, 5], 0], [2.75**0.5, 7.0**0.5], rtol=1e-6)
