@@ -94,7 +94,7 @@ class Writer:
 def test_all_agree_with_plain_arrays(rows: int, seed: int) -> None:
     writer = Writer(box(np.uint8), rows, n_envs=1 + seed, seed=seed)
     writer.check_all()
-    for _ in range(8 * rows):
+    for _ in range(8 * rows + 8):
         writer.write_some()
         writer.check(int(writer.rng.integers(6)), 3)
         writer.check_all()
