@@ -169,7 +169,8 @@ class CompressedStorage(ObservationStorage):
         if not complete.any():
             return
         for block, env in zip(blocks[complete], envs[complete], strict=True):
-            self.blocks[block * self.n_envs + env] = self._codec.compress(self.pending[env])
+            # copied: a codec may return the start of a piece of memory that is large enough for the worst case
+            self.blocks[block * self.n_envs + env] = bytes(memoryview(self._codec.compress(self.pending[env])))
         self.pending_rows[envs[complete]] = 0
 
     def take(self, places: np.ndarray, device: th.device) -> th.Tensor:
@@ -188,7 +189,7 @@ class CompressedStorage(ObservationStorage):
         for number, group in zip(distinct, np.split(order, firsts[1:]), strict=False):
             block = np.frombuffer(self._codec.decompress(self.blocks[number]), self.dtype).reshape(BLOCK_ROWS, *self.shape)
             array[group] = block[offsets[group]]
-        return taken.to(device, non_blocking=True).reshape(*places.shape, *self.shape)
+        return taken.to(device, non_blocking=taken.is_pinned()).reshape(*places.shape, *self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -275,7 +276,7 @@ def gather(array: np.ndarray, places: np.ndarray, device: th.device) -> th.Tenso
     taken = _empty((*places.shape, *array.shape[2:]), array.dtype, device)
     # "raise" would gather into a copy first
     np.take(flat, places, axis=0, out=taken.numpy(), mode="clip")
-    return taken.to(device, non_blocking=True)
+    return taken.to(device, non_blocking=taken.is_pinned())
 
 
 def _empty(shape: tuple[int, ...], dtype: np.dtype, device: th.device) -> th.Tensor:

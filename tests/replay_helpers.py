@@ -1,5 +1,6 @@
 """A player that fills replay buffers with observations that say where they come from, and remembers what it did."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch as th
 from gymnasium import spaces
 
 from sb3_lwm.buffers import SequenceReplayBuffer
-from sb3_lwm.observation_storage import ObservationStorage
+from sb3_lwm.observation_storage import CompressedStorage, HostStorage, ObservationStorage, TorchStorage
 from sb3_lwm.prioritized_buffer import PrioritizedSequenceReplayBuffer
 from sb3_lwm.type_aliases import RecurrentState, SequenceSamples
 
@@ -26,6 +27,13 @@ SPACES: dict[str, spaces.Space] = {
     "multi_binary_2d": spaces.MultiBinary((3, 5)),
 }
 SPACES["dict"] = spaces.Dict({name: SPACES[name] for name in ("box", "image", "discrete", "multi_discrete", "multi_binary")})
+
+# The storages of observations, PyTorch's on a device that is always there
+STORAGES: dict[str, Any] = {
+    "host": HostStorage,
+    "torch": partial(TorchStorage, storage_device="cpu"),
+    "zstd": partial(CompressedStorage, compression="zstd"),
+}
 
 
 def _base(space: spaces.Space) -> int:
