@@ -17,7 +17,7 @@ import gymnasium as gym
 import pytest
 import yaml
 from rl_zoo3.exp_manager import ExperimentManager
-from rl_zoo3.utils import ALGOS
+from rl_zoo3.utils import ALGOS, get_wrapper_class
 from stable_baselines3.common.env_util import make_vec_env
 
 import sb3_lwm
@@ -138,7 +138,10 @@ def test_block_constructs_a_model(key: str, block: dict[str, Any]) -> None:
     # YAML reads 1e-4 as a string: it must be written !!float 1e-4.
     assert [name for name, value in arguments.items() if isinstance(value, str)] == ["policy"]
     assert block["n_timesteps"] > block["learning_starts"]
-    env = make_vec_env("CartPole-v1" if key == "default" else key, n_envs=block["n_envs"])
+    env_id = {"default": "CartPole-v1", "atari": "ALE/MontezumaRevenge-v5"}.get(key, key)
+    env = make_vec_env(env_id, n_envs=block["n_envs"])
+    if wrap := get_wrapper_class(block, "vec_env_wrapper"):
+        env = wrap(env)
     model = sb3_lwm.LWMDQN(env=env, **arguments)
     assert model.burn_in == block["burn_in"]
     env.close()

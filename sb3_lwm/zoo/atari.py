@@ -1,0 +1,65 @@
+"""Native Atari for the Zoo: ``vec_env_wrapper: sb3_lwm.zoo.atari.native_atari`` in a block of hyperparameters."""
+
+import os
+from typing import Any
+
+from gymnasium.envs.registration import EnvSpec
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+
+from sb3_lwm.envs import AtariVecEnv
+
+# Arguments of AtariVecEnv that the Zoo's environment decides.
+_TAKEN = ("game", "n_envs", "seed", "render_mode", "monitor_dir")
+
+
+def native_atari(venv: VecEnv, **kwargs: Any) -> AtariVecEnv:
+    """
+    Replace the environments that the Zoo has made by :class:`sb3_lwm.AtariVecEnv`.
+
+    Training, evaluation, ``enjoy`` and ``record_video`` build their environments through it and see the same frames. The
+    game, its settings from ``--env-kwargs``, the number of games, the seed, the render mode and the folder of the monitor
+    files are those of the Zoo's environment, which is closed. It needs no ``env_wrapper``.
+
+    :param venv: what ``make_vec_env`` has made of Atari environments
+    :param kwargs: further arguments of ``AtariVecEnv``: ``native_atari: {max_episode_steps: 10000}``
+    :return: the native environment
+    :raises ValueError: if the environments are wrapped, or no Atari games, or an argument is the Zoo's to decide, or
+        ``SubprocVecEnv`` writes monitor files
+    """
+    if taken := [name for name in kwargs if name in _TAKEN]:
+        raise ValueError(f"native_atari takes {taken[0]} from the Zoo's environment: remove {taken[0]}={kwargs[taken[0]]!r}.")
+    if not isinstance(venv, DummyVecEnv | SubprocVecEnv):
+        raise ValueError(f"native_atari replaces environments, not wrappers of them: put it before {type(venv).__name__}.")
+    spec = venv.get_attr("spec")[0]
+    _check_unwrapped(spec)
+    monitor_dir = _monitor_dir(venv)
+    # make_vec_env has set the seeds, which wait for the first reset
+    seed, n_envs, render_mode = venv._seeds[0], venv.num_envs, venv.render_mode
+    venv.close()
+    return AtariVecEnv(spec, n_envs, seed=seed, render_mode=render_mode, monitor_dir=monitor_dir, **kwargs)
+
+
+def _check_unwrapped(spec: EnvSpec) -> None:
+    """
+    :param spec: of an environment, with its wrappers
+    :raises ValueError: if there are others than the Monitor of ``make_vec_env``
+    """
+    if others := [wrapper.name for wrapper in spec.additional_wrappers if wrapper.name != "Monitor"]:
+        raise ValueError(f"native_atari does all of the preprocessing: remove env_wrapper ({', '.join(others)}).")
+
+
+def _monitor_dir(venv: VecEnv) -> str | None:
+    """
+    :param venv: what ``make_vec_env`` has made
+    :return: the folder of its monitor files, None if it writes none
+    :raises ValueError: if they are written by other processes
+    """
+    try:
+        writer = venv.get_attr("results_writer")[0]
+    except (EOFError, ConnectionError):
+        # the process that holds the open file dies of being asked for it
+        raise ValueError(
+            "native_atari cannot find the monitor files of SubprocVecEnv: leave out --vec-env subproc. The games are played "
+            "by threads in any case."
+        ) from None
+    return None if writer is None else os.path.dirname(writer.file_handler.name)

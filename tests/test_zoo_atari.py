@@ -1,0 +1,162 @@
+"""Native Atari in the Zoo: what ``native_atari`` takes over, and the real commands."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import ale_py
+import gymnasium as gym
+import numpy as np
+import pytest
+from stable_baselines3.common.atari_wrappers import AtariWrapper
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.monitor import load_results
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecFrameStack
+
+from sb3_lwm import AtariVecEnv
+from sb3_lwm.zoo.atari import native_atari
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def make_sticky_breakout(**kwargs: Any) -> gym.Env:
+    """As the Zoo makes environments; the import registers the games in a process of SubprocVecEnv too."""
+    gym.register_envs(ale_py)
+    return gym.spec("ALE/Breakout-v5").make(**kwargs)
+
+
+def make_zoo_env(n_envs: int = 1, **kwargs: Any) -> VecEnv:
+    return make_vec_env(make_sticky_breakout, n_envs, **{"seed": 3, **kwargs})
+
+
+# --- What is taken over ---
+
+
+@pytest.mark.parametrize("vec_env_cls", [None, SubprocVecEnv])
+def test_takes_over_what_the_zoo_has_made(vec_env_cls: type[VecEnv] | None) -> None:
+    env = native_atari(make_zoo_env(2, vec_env_cls=vec_env_cls), max_episode_steps=20)
+    same = AtariVecEnv("breakout", 2, seed=3, repeat_action_probability=0.25, max_episode_steps=20)
+    np.testing.assert_array_equal(env.reset(), same.reset())
+    for action in np.random.default_rng(0).integers(4, size=(25, 2)):
+        (observations, *_, infos), (expected, *_, expected_infos) = env.step(action), same.step(action)
+        np.testing.assert_array_equal(observations, expected)
+        assert [info.get("TimeLimit.truncated") for info in infos] == [
+            info.get("TimeLimit.truncated") for info in expected_infos
+        ]
+    assert env.get_attr("spec")[0].id == "ALE/Breakout-v5"
+    env.close(), same.close()
+
+
+def test_settings_of_the_environment_reach_it() -> None:
+    settings = {"repeat_action_probability": 0.0, "full_action_space": True, "render_mode": "rgb_array"}
+    env = native_atari(make_zoo_env(env_kwargs=settings))
+    plain = AtariVecEnv("breakout", 1, seed=3, full_action_space=True)
+    assert env.action_space.n == 18 and env.render_mode == "rgb_array"
+    env.reset(), plain.reset()
+    for action in np.random.default_rng(0).integers(18, size=(50, 1)):
+        np.testing.assert_array_equal(env.step(action)[0], plain.step(action)[0])
+    picture = env.render()
+    assert picture is not None and picture.shape == (210, 160, 3)
+    env.close(), plain.close()
+
+
+def test_monitor_files_are_gone_on_with(tmp_path: Path) -> None:
+    env = native_atari(make_zoo_env(2, monitor_dir=str(tmp_path)), max_episode_steps=10)
+    env.reset()
+    for _ in range(10):
+        env.step(np.zeros(2, dtype=int))
+    env.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.monitor.csv", "1.monitor.csv"]
+    assert load_results(str(tmp_path)).l.tolist() == [10, 10]
+
+
+def test_monitor_files_of_other_processes_cannot_be(tmp_path: Path) -> None:
+    env = make_zoo_env(monitor_dir=str(tmp_path), vec_env_cls=SubprocVecEnv)
+    with pytest.raises(ValueError, match="cannot find the monitor files of SubprocVecEnv: leave out --vec-env subproc"):
+        native_atari(env)
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "kwargs", "message"),
+    [
+        (None, {"n_envs": 3}, "takes n_envs from the Zoo's environment: remove n_envs=3"),
+        (AtariWrapper, {}, r"remove env_wrapper \(.*AtariWrapper\)"),
+        (None, {"frame_skip": 0}, "frame_skip must be an integer of at least 1"),
+    ],
+)
+def test_what_it_refuses(wrapper: type[gym.Wrapper] | None, kwargs: dict[str, Any], message: str) -> None:
+    env = make_zoo_env(wrapper_class=wrapper)
+    with pytest.raises(ValueError, match=message):
+        native_atari(env, **kwargs)
+    env.close()
+
+
+def test_refuses_other_environments() -> None:
+    labyrinth = make_vec_env("POL-3x3-v0")
+    with pytest.raises(ValueError, match="no Atari game"):
+        native_atari(labyrinth)
+    with pytest.raises(ValueError, match="put it before VecFrameStack"):
+        native_atari(VecFrameStack(make_vec_env("CartPole-v1"), 2))
+
+
+# --- The commands ---
+
+
+def run(cwd: Path, *arguments: str) -> str:
+    """
+    :param cwd: working directory
+    :param arguments: of the Python interpreter
+    :return: everything that was printed
+    """
+    variables = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    variables |= {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"}
+    result = subprocess.run([sys.executable, *arguments], cwd=cwd, env=variables, text=True, capture_output=True, timeout=300)
+    assert result.returncode == 0, f"{arguments} failed:\n{result.stdout}\n{result.stderr}"
+    return result.stdout + result.stderr
+
+
+def train(cwd: Path, env_id: str) -> list[str]:
+    """
+    :param cwd: working directory
+    :param env_id: the environment
+    :return: the options with which the other scripts find the run
+    """
+    options = ["--algo", "lwm_dqn", "--env", env_id, "-f", "logs"]
+    settings = [
+        *("learning_starts:200", "batch_size:2", "burn_in:2", "unroll:4", "pretraining_updates:1", "train_freq:16"),
+        "vec_env_wrapper:{'sb3_lwm.zoo.atari.native_atari': {'max_episode_steps': 40}}",
+    ]
+    schedule = ["-n", "300", "--eval-freq", "300", "--eval-episodes", "1", "--seed", "1"]
+    output = run(cwd, "-m", "rl_zoo3.train", *options, *schedule, "-params", *settings)
+    assert f"Loading hyperparameters from: {REPOSITORY / 'hyperparams/atari.yml'}" in output
+    return options
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The working directory of a training, and the options that find it."""
+    cwd = tmp_path_factory.mktemp("atari")
+    return cwd, train(cwd, "MontezumaRevengeNoFrameskip-v4")
+
+
+def test_training_and_evaluation_count_whole_games(trained: tuple[Path, list[str]]) -> None:
+    folder = trained[0] / "logs/lwm_dqn/MontezumaRevengeNoFrameskip-v4_1"
+    results = load_results(str(folder))
+    assert len(results) >= 6 and set(results.l) == {40}
+    assert np.load(folder / "evaluations.npz")["ep_lengths"].tolist() == [[40]]
+
+
+def test_enjoy_in_a_window(trained: tuple[Path, list[str]]) -> None:
+    assert "Atari Episode Score: 0.00" in run(trained[0], "-m", "rl_zoo3.enjoy", *trained[1], "-n", "50")
+
+
+def test_record_video(trained: tuple[Path, list[str]]) -> None:
+    run(trained[0], "-m", "rl_zoo3.record_video", *trained[1], "-n", "5", "-o", "videos")
+    assert list((trained[0] / "videos").glob("*.mp4"))
+
+
+def test_sticky_actions(tmp_path: Path) -> None:
+    options = train(tmp_path, "ALE/MontezumaRevenge-v5")
+    assert "Atari Episode Score: 0.00" in run(tmp_path, "-m", "rl_zoo3.enjoy", *options, "--no-render", "-n", "50")
