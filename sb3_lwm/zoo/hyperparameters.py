@@ -1,4 +1,7 @@
-"""Where the hyperparameters of an environment lie: ``hyperparams/`` has one file per family of environments."""
+"""
+Where the hyperparameters of an environment lie: ``hyperparams/`` has one file per family of environments, and other settings
+for a family in files with a hyphen in their names, which are taken only when ``--conf-file`` names them.
+"""
 
 from pathlib import Path
 
@@ -31,7 +34,8 @@ def find_hyperparameters(env_id: str, is_atari: bool) -> Path:
     :return: path of the yml file
     :raises ValueError: if no file has a block for the environment
     """
-    blocks = {file: yaml.safe_load(file.read_text(encoding="utf-8")) for file in hyperparameter_files()}
+    files = [file for file in hyperparameter_files() if not _is_variant(file)]
+    blocks = {file: yaml.safe_load(file.read_text(encoding="utf-8")) for file in files}
     fallback = "atari" if is_atari else "default"
     for key in (env_id, fallback):
         for file, keys in blocks.items():
@@ -41,3 +45,21 @@ def find_hyperparameters(env_id: str, is_atari: bool) -> Path:
     raise ValueError(
         f"No hyperparameters for {env_id}: neither it nor {fallback!r} is in {names}. Pass your own with --conf-file."
     )
+
+
+def resolve_variant(config: str) -> str:
+    """
+    :param config: what ``--conf-file`` was given
+    :return: the path of our file if it is the name of one, such as ``atari-small``; else the same
+    :raises ValueError: if it looks like such a name, but there is none
+    """
+    variants = {file.stem: str(file) for file in hyperparameter_files() if _is_variant(file)}
+    # neither the path of a file nor a module
+    is_name = config.replace("-", "").isalnum() and "-" in config and not Path(config).exists()
+    if is_name and config not in variants:
+        raise ValueError(f"--conf-file {config}: sb3-lwm has no such settings, choose one of {', '.join(variants)} or a file.")
+    return variants.get(config, config) if is_name else config
+
+
+def _is_variant(file: Path) -> bool:
+    return "-" in file.stem

@@ -9,7 +9,7 @@ from typing import Any
 from rl_zoo3.utils import ALGOS
 
 from sb3_lwm.lwm_dqn import LWMDQN
-from sb3_lwm.zoo.hyperparameters import find_hyperparameters
+from sb3_lwm.zoo.hyperparameters import find_hyperparameters, resolve_variant
 
 ALGORITHM = "lwm_dqn"
 
@@ -56,9 +56,12 @@ def _find_hyperparameters_by_default(experiment_manager: type) -> None:
     def patched(*args: Any, **kwargs: Any) -> None:
         bound = signature.bind(*args, **kwargs)
         given = bound.arguments
-        if given["algo"] == ALGORITHM and given.get("config") is None:
-            env_id = given["env_id"]
-            given["config"] = str(find_hyperparameters(env_id, is_atari=given["self"].is_atari(env_id)))
+        if given["algo"] == ALGORITHM:
+            env_id, config = given["env_id"], given.get("config")
+            if config is None:
+                given["config"] = str(find_hyperparameters(env_id, is_atari=given["self"].is_atari(env_id)))
+            else:
+                given["config"] = resolve_variant(config)
         original(*bound.args, **bound.kwargs)
 
     patched.finds_lwm_dqn_hyperparameters = True  # type: ignore[attr-defined]
