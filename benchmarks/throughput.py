@@ -1,34 +1,52 @@
 """
-Speed on the labyrinth, as ratios against peers measured in the same run, interleaved, medians::
+Speed, as ratios against peers measured in the same run, interleaved, medians::
 
     OMP_NUM_THREADS=1 python benchmarks/throughput.py
+    OMP_NUM_THREADS=1 python benchmarks/throughput.py --preset paper
+    python benchmarks/throughput.py --preset paper --device cuda
 
-Prints the milliseconds of one agent and predictor update against the same update with a plain loop over
-``torch.nn.GRUCell``, and the environment steps per second of the whole run after the warm-up against SB3's DQN.
+Prints the milliseconds of one update against the same update as anybody would write it first, and the environment steps per
+second of the whole run after the warm-up. The preset ``labyrinth`` compares the run with SB3's DQN; ``paper`` are the Atari
+settings of ``hyperparams/atari.yml`` on Montezuma's Revenge, with and without stepping ahead.
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import torch as th
+import yaml
 from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from sb3_lwm import LWMDQN
-from sb3_lwm.torch_layers import ResettableGRU
+from sb3_lwm.envs import AtariVecEnv
+from sb3_lwm.torch_layers import ImageCNN, ResettableGRU
 
-ENVIRONMENT, N_ENVS, TRAIN_FREQ, WARM_UP = "POL-3x3-v0", 8, 4, 10_000
-TOTAL_STEPS = 1_000_000
+SETTINGS = Path(__file__).resolve().parents[1] / "hyperparams"
+Tasks = dict[str, Callable[[], object]]
+
+
+def read_settings(file: str, block: str) -> dict[str, Any]:
+    """:return: arguments of LWMDQN in a block of our hyperparameters"""
+    settings = yaml.safe_load((SETTINGS / file).read_text(encoding="utf-8"))[block]
+    return {key: value for key, value in settings.items() if key not in ("n_envs", "n_timesteps", "policy", "vec_env_wrapper")}
+
+
+# --- What anybody would write first ---
 
 
 def gru_cell_loop(self: ResettableGRU, inputs: th.Tensor, hidden: th.Tensor, resets: th.Tensor) -> th.Tensor:
-    """The same memory as anybody would write it first: one call of the cell for each step."""
+    """The same memory: one call of the cell for each step."""
     memories = []
     for step_inputs, step_resets in zip(inputs, resets, strict=True):
         hidden = self.cell(step_inputs, hidden * ~step_resets.unsqueeze(-1))
@@ -36,37 +54,51 @@ def gru_cell_loop(self: ResettableGRU, inputs: th.Tensor, hidden: th.Tensor, res
     return th.stack(memories)
 
 
+def roll_loop(frames: th.Tensor, max_shift: int) -> th.Tensor:
+    """The same shifts: one frame at a time."""
+    shifts = th.randint(-max_shift, max_shift + 1, (len(frames), 2)).tolist()
+    return th.stack([frame.roll(tuple(shift), dims=(-2, -1)) for frame, shift in zip(frames, shifts, strict=True)])
+
+
+def all_at_once(function: Callable[[th.Tensor], th.Tensor], images: th.Tensor) -> th.Tensor:
+    """The same features: the convolutions of all images in one call."""
+    return function(images)
+
+
 @contextmanager
 def straightforward() -> Iterator[None]:
-    """Replace the unroll by the loop."""
-    with mock.patch.object(ResettableGRU, "forward", gru_cell_loop):
+    """Replace what was made fast."""
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(ResettableGRU, "forward", gru_cell_loop))
+        stack.enter_context(mock.patch("sb3_lwm.world_model.objectives.random_shift", roll_loop))
+        for module in ("q_network", "world_model.encoders"):
+            stack.enter_context(mock.patch(f"sb3_lwm.{module}.in_chunks", all_at_once))
         yield
 
 
-def make_agents() -> dict[str, BaseAlgorithm]:
-    """:return: the agents, warmed up and past the pretraining, with the labyrinth's settings"""
+def lay_out_plainly(agent: LWMDQN) -> None:
+    """Convolutions as SB3's NatureCNN has them: channels first, activations not in place."""
+    for module in agent.policy.modules():
+        if isinstance(module, ImageCNN):
+            module.cnn.to(memory_format=th.contiguous_format)
+            for layer in module.cnn:
+                if isinstance(layer, nn.ReLU):
+                    layer.inplace = False
 
-    def make(agent: type[BaseAlgorithm], **kwargs: object) -> BaseAlgorithm:
-        env = make_vec_env(ENVIRONMENT, N_ENVS, seed=0)
-        settings = {"train_freq": TRAIN_FREQ, "learning_starts": WARM_UP, "buffer_size": 100_000, "seed": 0, "device": "cpu"}
-        return agent("MlpPolicy", env, **settings, **kwargs).learn(WARM_UP + N_ENVS * TRAIN_FREQ * 10)
 
-    # the pretraining is no part of what is measured; a short one sets the normaliser
-    return {
-        "SB3 DQN": make(DQN),
-        "LWMDQN": make(LWMDQN, pretraining_updates=10),
-        "LWMDQN, no world model": make(LWMDQN, use_world_model=False),
-    }
+# --- Measuring ---
 
 
 def seconds(function: Callable[[], object]) -> tuple[float, float]:
-    """:return: wall and CPU seconds of one call"""
+    """:return: wall and CPU seconds of one call, with all that a GPU has to do for it"""
     wall, cpu = time.perf_counter(), time.process_time()
     function()
+    if th.cuda.is_available():
+        th.cuda.synchronize()
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def measure(tasks: dict[str, Callable[[], object]], rounds: int, description: str) -> dict[str, tuple[float, float]]:
+def measure(tasks: Tasks, rounds: int, description: str) -> dict[str, tuple[float, float]]:
     """
     :param tasks: what to measure
     :param rounds: each does every task once, so that a busy moment of the machine hits all alike
@@ -80,56 +112,156 @@ def measure(tasks: dict[str, Callable[[], object]], rounds: int, description: st
     return {name: tuple(map(statistics.median, zip(*pairs, strict=True))) for name, pairs in samples.items()}  # type: ignore[misc]
 
 
-def measure_updates(agents: dict[str, BaseAlgorithm], rounds: int) -> None:
-    """Print milliseconds of one update."""
+def plainly(task: Callable[[], object]) -> Callable[[], object]:
+    """:return: the task, as anybody would write it first"""
 
-    def update(name: str) -> Callable[[], object]:
-        return lambda: agents[name].train(gradient_steps=1, batch_size=32)  # type: ignore[attr-defined]
+    def run() -> None:
+        with straightforward():
+            task()
 
-    def plain(name: str) -> Callable[[], object]:
-        def run() -> None:
-            with straightforward():
-                update(name)()
+    return run
 
-        return run
 
-    names = [name for name in agents if name.startswith("LWMDQN")]
-    tasks = {name: update(name) for name in names} | {f"{name}, GRUCell loop": plain(name) for name in names}
+def print_updates(pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]], rounds: int) -> None:
+    """
+    Print milliseconds of one update, ours and the straightforward one.
+
+    :param pairs: name: (ours, straightforward)
+    :param rounds: of measurement
+    """
+    tasks = {
+        f"{name}{label}": task for name, both in pairs.items() for label, task in zip(("", ", plainly"), both, strict=True)
+    }
     medians = measure(tasks, rounds, "Updates")
-    print(f"\n{'one update (32 sequences of 49 rows)':<40}{'wall ms':>10}{'CPU ms':>10}{'loop / ours (CPU)':>20}")
-    for name in names:
-        for label in (name, f"{name}, GRUCell loop"):
-            wall, cpu = medians[label]
-            ratio = f"{medians[f'{name}, GRUCell loop'][1] / cpu:.2f}" if label == name else ""
-            print(f"{label:<40}{1e3 * wall:>10.1f}{1e3 * cpu:>10.1f}{ratio:>20}")
+    print(f"\n{'one update':<44}{'wall ms':>10}{'CPU ms':>10}{'plainly / ours (CPU, wall)':>30}")
+    for name in pairs:
+        (wall, cpu), (plain_wall, plain_cpu) = medians[name], medians[f"{name}, plainly"]
+        print(f"{name:<44}{1e3 * wall:>10.1f}{1e3 * cpu:>10.1f}{plain_cpu / cpu:>22.2f}{plain_wall / wall:>8.2f}")
+        print(f"{name + ', plainly':<44}{1e3 * plain_wall:>10.1f}{1e3 * plain_cpu:>10.1f}")
 
 
-def measure_runs(agents: dict[str, BaseAlgorithm], rounds: int, steps: int) -> None:
-    """Print environment steps per second of ``learn`` after the warm-up."""
+def print_runs(agents: dict[str, BaseAlgorithm], rounds: int, steps: int) -> None:
+    """
+    Print environment steps per second of ``learn`` after the warm-up; the first agent is the yardstick.
+
+    :param agents: that have learned already
+    :param rounds: of measurement
+    :param steps: of each ``learn``
+    """
 
     def go_on(agent: BaseAlgorithm) -> Callable[[], object]:
         return lambda: agent.learn(steps, reset_num_timesteps=False, log_interval=1000)
 
     medians = measure({name: go_on(agent) for name, agent in agents.items()}, rounds, "Runs")
-    reference = medians["SB3 DQN"][1]
-    print(
-        f"\n{'whole run after the warm-up':<40}{'steps/wall s':>14}{'steps/CPU s':>14}{'SB3 DQN = 1':>14}{'CPU min / 1e6':>15}"
-    )
+    reference_wall, reference_cpu = next(iter(medians.values()))
+    header = f"{'steps/wall s':>14}{'steps/CPU s':>14}{'ratio wall':>12}{'ratio CPU':>12}{'CPU min / 1e6':>15}"
+    print(f"\n{'whole run after the warm-up':<44}{header}")
     for name, (wall, cpu) in medians.items():
-        minutes = cpu / steps * TOTAL_STEPS / 60
-        print(f"{name:<40}{steps / wall:>14.0f}{steps / cpu:>14.0f}{reference / cpu:>14.3f}{minutes:>13.1f}")
+        ratios = f"{reference_wall / wall:>12.3f}{reference_cpu / cpu:>12.3f}"
+        print(f"{name:<44}{steps / wall:>14.0f}{steps / cpu:>14.0f}{ratios}{cpu / steps * 1e6 / 60:>15.1f}")
+
+
+# --- Presets ---
+
+
+def measure_labyrinth(arguments: argparse.Namespace) -> None:
+    """The labyrinth's settings against SB3's DQN."""
+    n_envs, warm_up = arguments.n_envs or 8, 10_000
+    settings = {**read_settings("labyrinth.yml", "POL-3x3-v0"), "seed": 0, "device": arguments.device}
+    settings["pretraining_updates"] = 10  # no part of what is measured; a short one sets the normaliser
+    shared = {key: settings[key] for key in ("train_freq", "learning_starts", "buffer_size", "seed", "device")}
+
+    def make(agent: type[BaseAlgorithm], **kwargs: Any) -> BaseAlgorithm:
+        env = make_vec_env("POL-3x3-v0", n_envs, seed=0)
+        return agent("MlpPolicy", env, **kwargs).learn(warm_up + n_envs * settings["train_freq"] * 10)
+
+    agents = {
+        "SB3 DQN": make(DQN, **shared),
+        "LWMDQN": make(LWMDQN, **settings),
+        "LWMDQN, no world model": make(LWMDQN, **settings, use_world_model=False),
+    }
+    ours = {name: agent for name, agent in agents.items() if isinstance(agent, LWMDQN)}
+    updates = {name: lambda agent=agent: agent.train(1, settings["batch_size"]) for name, agent in ours.items()}
+    print_updates({name: (update, plainly(update)) for name, update in updates.items()}, arguments.rounds or 15)
+    print_runs(agents, arguments.rounds or 15, arguments.steps or 1600)
+
+
+def measure_paper(arguments: argparse.Namespace) -> None:
+    """The whole program of the Atari experiments at its real sizes; on a CPU with fewer games, which no update notices."""
+    on_gpu = arguments.device.startswith("cuda")
+    n_envs = arguments.n_envs or (128 if on_gpu else 16)
+    settings = {**read_settings("atari.yml", "atari"), "seed": 0, "device": arguments.device}
+    settings.update(
+        buffer_size=n_envs * 640, learning_starts=n_envs * 260, pretraining_updates=2, encoder_pretraining_updates=2
+    )
+    settings.update(storage_device=arguments.storage_device, compression=arguments.compression)
+    settings.update(mixed_precision=arguments.mixed_precision, compile_networks=arguments.compile)
+
+    def make(step_ahead: bool) -> LWMDQN:
+        env = AtariVecEnv("MontezumaRevengeNoFrameskip-v4", n_envs, seed=0)
+        agent = LWMDQN("CnnPolicy", env, **{**settings, "step_ahead": step_ahead})
+        return agent.learn(settings["learning_starts"] + 2 * n_envs)
+
+    agents: dict[str, BaseAlgorithm] = {"step after update": make(False), "step ahead": make(True)}
+    ours, plain = agents["step after update"], make(False)
+    assert isinstance(ours, LWMDQN)
+    lay_out_plainly(plain)
+    parts = {"agent and predictor": _update_agent, "encoder": _update_encoder, "all": _update_all}
+    pairs = {name: (lambda part=part: part(ours), plainly(lambda part=part: part(plain))) for name, part in parts.items()}
+    print_updates(pairs, arguments.rounds or 5)
+    with FlopCounterMode(display=False) as counter:
+        _update_all(plain)
+    peak = matrix_peak(ours.device)
+    operations = counter.get_total_flops()
+    done = operations / statistics.median(seconds(lambda: _update_all(ours))[0 if on_gpu else 1] for _ in range(3))
+    print(f"\nAn update has {operations / 1e9:.0f} GFLOP in products and convolutions, done at {done / 1e9:.0f} GFLOP/s:")
+    print(f"{100 * done / peak:.0f} % of the {peak / 1e9:.0f} GFLOP/s of one large matrix product.")
+    # whole updates per run, and frames: four to a step
+    print_runs(agents, arguments.rounds or 5, arguments.steps or n_envs * (100 if on_gpu else 8))
+
+
+def _update_agent(agent: LWMDQN) -> None:
+    agent.train(1, agent.batch_size)
+
+
+def _update_encoder(agent: LWMDQN) -> None:
+    assert agent._world_model_callback is not None
+    agent._world_model_callback.update_encoder()
+
+
+def _update_all(agent: LWMDQN) -> None:
+    _update_encoder(agent)
+    _update_agent(agent)
+
+
+def matrix_peak(device: th.device, size: int = 2048) -> float:
+    """:return: floating point operations per second in a product of large matrices, of CPU time or of a GPU's wall time"""
+    matrix = th.rand(size, size, device=device)
+    return (
+        2 * size**3 / statistics.median(seconds(lambda: matrix @ matrix)[0 if device.type == "cuda" else 1] for _ in range(10))
+    )
+
+
+PRESETS = {"labyrinth": measure_labyrinth, "paper": measure_paper}
 
 
 def main() -> None:
-    """Measure and print both tables."""
+    """Measure and print the tables of a preset."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15, help="repetitions of each measurement")
-    parser.add_argument("--steps", type=int, default=1600, help="environment steps of a repetition of the whole run")
+    parser.add_argument("--preset", choices=PRESETS, default="labyrinth", help="what is measured")
+    parser.add_argument("--device", default="cpu", help="of the networks")
+    parser.add_argument("--rounds", type=int, help="repetitions of each measurement")
+    parser.add_argument("--steps", type=int, help="environment steps of a repetition of the whole run")
+    parser.add_argument("--n-envs", type=int, help="games or labyrinths")
+    paper = parser.add_argument_group("preset paper")
+    paper.add_argument("--storage-device", default="cpu", help="where the replay's frames lie")
+    paper.add_argument("--compression", help="of the replay's frames")
+    paper.add_argument("--mixed-precision", action="store_true", help="convolutions in bfloat16")
+    paper.add_argument("--compile", action="store_true", help="torch.compile")
     arguments = parser.parse_args()
-    th.set_num_threads(1)
-    agents = make_agents()
-    measure_updates(agents, arguments.rounds)
-    measure_runs(agents, arguments.rounds, arguments.steps)
+    if arguments.device == "cpu":
+        th.set_num_threads(1)
+    PRESETS[arguments.preset](arguments)
 
 
 if __name__ == "__main__":

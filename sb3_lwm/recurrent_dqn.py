@@ -1,51 +1,33 @@
-"""What a memory changes in DQN: acting, storing, predicting, loading."""
+"""What a memory changes in DQN: acting, storing, predicting."""
 
-import pathlib
-import pickle
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.save_util import load_from_pkl, open_path
 from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
-from stable_baselines3.dqn.dqn import DQN
 
 from sb3_lwm.buffers import VEC_NORMALIZE_REMEDY, SequenceReplayBuffer
-from sb3_lwm.files import Path, check_model_file
-from sb3_lwm.memory import ReplayMemory
-from sb3_lwm.observation_storage import check_storage, observation_bytes
-from sb3_lwm.policies import LWMPolicy
 from sb3_lwm.prioritized_buffer import PrioritizedSequenceReplayBuffer
+from sb3_lwm.sequence_replay import SequenceReplayDQN
 from sb3_lwm.td_learning import epsilon_ladder
 from sb3_lwm.type_aliases import RecurrentState, map_observations
 
 # Updates on a GPU between two looks at the losses
 READING_INTERVAL = 100
 
-SelfRecurrentDQN = TypeVar("SelfRecurrentDQN", bound="RecurrentDQN")
 
-
-class RecurrentDQN(DQN):
+class RecurrentDQN(SequenceReplayDQN):
     """
-    The part of a recurrent DQN that plays and keeps: it carries the memory from step to step, draws epsilon for each
+    The part of a recurrent DQN that plays and stores: it carries the memory from step to step, draws epsilon for each
     environment by itself and stores what happened, with the memory. Base class of :class:`~sb3_lwm.LWMDQN`, which learns.
     """
 
-    policy: LWMPolicy
-    replay_buffer: SequenceReplayBuffer | None
-    burn_in: int
-    unroll: int
-    prioritized_replay: bool
-    priority_exponent: float
-    importance_exponent: float
     exploration_eps_base: float | None
     exploration_eps_alpha: float
     step_ahead: bool
-    storage_device: str
-    compression: str | None
     # memory before the last observation, and after it
     _last_state: RecurrentState | None = None
     _next_state: RecurrentState | None = None
@@ -58,56 +40,6 @@ class RecurrentDQN(DQN):
     def reads_scalars(self) -> bool:
         """:return: whether to look at losses now: reading a value back from a GPU makes it idle"""
         return self.device.type == "cpu" or self._n_updates % READING_INTERVAL == 0
-
-    @property
-    def sequence_length(self) -> int:
-        """:return: rows of a sequence: burn-in, learned rows, and what the n-step return of the last one needs"""
-        return self.burn_in + self.unroll + self.n_steps
-
-    @property
-    def buffer_class(self) -> type[SequenceReplayBuffer]:
-        """:return: ``replay_buffer_class``, or what ``prioritized_replay`` asks for"""
-        if self.replay_buffer_class is not None:
-            return self.replay_buffer_class  # type: ignore[return-value]
-        return PrioritizedSequenceReplayBuffer if self.prioritized_replay else SequenceReplayBuffer
-
-    def _make_replay_buffer(self, buffer_size: int) -> SequenceReplayBuffer:
-        return self.buffer_class(
-            buffer_size,
-            self.observation_space,
-            self.action_space,
-            device=self.device,
-            n_envs=self.n_envs,
-            **self._buffer_arguments(),
-        )
-
-    def _buffer_arguments(self) -> dict[str, Any]:
-        arguments: dict[str, Any] = {
-            "sequence_length": self.sequence_length,
-            "storage_device": self.storage_device,
-            "compression": self.compression,
-        }
-        if issubclass(self.buffer_class, PrioritizedSequenceReplayBuffer):
-            arguments["stride"] = self.unroll
-            arguments["priority_exponent"] = self.priority_exponent
-            arguments["importance_exponent"] = self.importance_exponent
-        return {**arguments, **self.replay_buffer_kwargs}
-
-    def replay_memory(self) -> ReplayMemory:
-        """
-        :return: what the replay will need
-        :raises ValueError: if there is no such ``storage_device`` or ``compression``
-        """
-        arguments = self._buffer_arguments()
-        compression = arguments["compression"]
-        state_bytes = sum(part.nbytes for part in self.policy.initial_state(1))
-        return ReplayMemory(
-            buffer_size=self.buffer_size,
-            observation_bytes=observation_bytes(self.observation_space),
-            other_bytes=self.buffer_class.bytes_per_row(state_bytes, arguments.get("stride", 1)),
-            storage_device=check_storage(arguments["storage_device"], compression),
-            compression=compression,
-        )
 
     def _setup_learn(
         self,
@@ -234,62 +166,12 @@ class RecurrentDQN(DQN):
         """
         return self.policy.predict(observation, state, episode_start, deterministic)
 
-    @classmethod
-    def load(cls: type[SelfRecurrentDQN], path: Path, *args: Any, **kwargs: Any) -> SelfRecurrentDQN:
-        """
-        See :meth:`stable_baselines3.DQN.load`; without an environment no replay buffer is allocated.
-
-        :param path: file that ``save`` has written
-        :param args: as there
-        :param kwargs: as there
-        :return: the agent
-        :raises ValueError: if the file is no model of LWM-DQN or was cut short; names the file
-        """
-        check_model_file(path)
-        return super().load(path, *args, **kwargs)
-
-    def set_parameters(self, load_path_or_dict: Any, *args: Any, **kwargs: Any) -> None:
-        """
-        See :meth:`stable_baselines3.DQN.set_parameters`.
-
-        :param load_path_or_dict: a file that ``save`` has written, or what ``get_parameters`` returns
-        :param args: as there
-        :param kwargs: as there
-        :raises ValueError: if the file is no model of LWM-DQN or was cut short; names the file
-        """
-        if not isinstance(load_path_or_dict, dict):
-            check_model_file(load_path_or_dict)
-        super().set_parameters(load_path_or_dict, *args, **kwargs)
-
-    def load_replay_buffer(self, path: Path, truncate_last_traj: bool = True) -> None:
-        """
-        Load a replay buffer from a pickle file.
-
-        :param path: what ``save_replay_buffer`` has written
-        :param truncate_last_traj: has no meaning here: the environments are reset, which closes the episodes under way
-        :raises ValueError: if the file is no replay buffer or was cut short, or does not fit this agent
-        """
-        file = open_path(path, "r", verbose=self.verbose, suffix="pkl")
-        try:
-            buffer = load_from_pkl(file, self.verbose)
-        except (pickle.UnpicklingError, EOFError) as error:
-            raise ValueError(f"{path} is no replay buffer, or was cut short ({error}).") from error
-        finally:
-            if isinstance(path, str | pathlib.Path):
-                file.close()
-        # as small as can be: it is only compared with
-        arguments = self._buffer_arguments()
-        rows = self.buffer_class.rows_needed(arguments["sequence_length"], arguments.get("stride", 1))
-        expected = self._make_replay_buffer(self.n_envs * rows)
-        for name in ("__class__", "n_envs", "stride", "observation_space"):
-            value, needed = getattr(buffer, name, None), getattr(expected, name)
-            if value != needed:
-                raise ValueError(
-                    f"The replay buffer in {path} does not fit this agent: its {name} is {value}, the agent needs {needed}."
-                )
-        buffer.sequence_length = expected.sequence_length
-        buffer.device = self.device
-        self.replay_buffer = buffer
+    def dump_logs(self) -> None:
+        """Write log data; ``rollout/rooms_mean`` too, where the records of whole games have ``rooms``."""
+        rooms = [record["rooms"] for record in self.ep_info_buffer or () if "rooms" in record]
+        if rooms:
+            self.logger.record("rollout/rooms_mean", float(np.mean(rooms)))
+        super().dump_logs()
 
     def _excluded_save_params(self) -> list[str]:
         # SB3 resets the environments of a loaded model, which begins episodes and memories anew
