@@ -1,15 +1,12 @@
-"""AtariVecEnv plays what SB3's AtariWrapper plays, keeps the scores of whole games, and refuses what it cannot do."""
+"""AtariVecEnv plays what SB3's AtariWrapper plays, keeps the scores of whole games, and repeats a run from its seed."""
 
-import copy
-import hashlib
 from pathlib import Path
 from typing import Any
 
-import ale_py
-import cv2
 import gymnasium as gym
 import numpy as np
 import pytest
+from atari_helpers import make, play, random_actions
 from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor, load_results
@@ -17,17 +14,7 @@ from stable_baselines3.common.vec_env import VecMonitor
 
 from sb3_lwm import LWMDQN, AtariVecEnv
 
-gym.register_envs(ale_py)
-
 NOOP, FIRE, THIRD = 0, 1, 2
-
-
-def make(game: str = "BreakoutNoFrameskip-v4", n_envs: int = 1, **kwargs: Any) -> AtariVecEnv:
-    return AtariVecEnv(game, n_envs, **{"seed": 0, **kwargs})
-
-
-def random_actions(env: AtariVecEnv, steps: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(env.action_space.n, size=(steps, env.num_envs))
 
 
 # --- The same as SB3's wrappers ---
@@ -194,19 +181,11 @@ def test_monitor_is_built_in() -> None:
 # --- The same run again ---
 
 
-def play(env: AtariVecEnv, steps: int = 150) -> str:
-    digest = hashlib.sha256(env.reset().tobytes())
-    for action in random_actions(env, steps):
-        observations, rewards, dones, _ = env.step(action)
-        digest.update(observations.tobytes() + rewards.tobytes() + dones.tobytes())
-    return digest.hexdigest()
-
-
 @pytest.mark.parametrize("game", ["BreakoutNoFrameskip-v4", "ALE/Breakout-v5"])
 def test_same_seed_same_run(game: str) -> None:
-    first = make(game, n_envs=2, num_threads=1, max_episode_steps=100)
+    first = make(game, n_envs=2, num_threads=1, max_episode_steps=40)
     expected = play(first)
-    other = make(game, n_envs=2, seed=1, num_threads=2, max_episode_steps=100)
+    other = make(game, n_envs=2, seed=1, num_threads=2, max_episode_steps=40)
     assert play(other) != expected
     other.seed(0)
     assert play(other) == expected
@@ -229,212 +208,6 @@ def test_numpy_seeds_what_has_no_seed() -> None:
         runs.append(play(env, 5))
         env.close()
     assert runs[0] == runs[1]
-
-
-# --- Actions under way ---
-
-
-def test_same_actions_may_be_sent_again() -> None:
-    once, twice = make(n_envs=2), make(n_envs=2)
-    once.reset(), twice.reset()
-    for action in random_actions(once, 20):
-        expected = once.step(action)
-        mine = action.copy()
-        twice.step_async(mine)
-        twice.step_async(action.astype(np.int32))
-        mine[:] = 0  # the caller's array stays the caller's
-        twice.step_async(action)
-        np.testing.assert_array_equal(twice.step_wait()[0], expected[0])
-    once.close(), twice.close()
-
-
-def test_other_actions_may_not() -> None:
-    env = make(n_envs=2)
-    with pytest.raises(RuntimeError, match=r"call reset\(\) before step"):
-        env.step(np.zeros(2, dtype=int))
-    env.reset()
-    with pytest.raises(RuntimeError, match=r"No actions are under way: call step_async\(\) first"):
-        env.step_wait()
-    env.step_async(np.array([0, 1]))
-    with pytest.raises(RuntimeError, match=r"Other actions are under way: call step_wait\(\)"):
-        env.step_async(np.array([0, 2]))
-    env.step_wait()
-    env.step(np.array([0, 2]))
-    env.close()
-
-
-def test_reset_and_close_finish_what_is_under_way() -> None:
-    env, fresh = make(n_envs=2, ram_envs=2), make(n_envs=2)
-    env.reset()
-    env.step_async(np.zeros(2, dtype=int))
-    env.seed(0)
-    assert play(env, 10) == play(fresh, 10)
-    env.step_async(np.zeros(2, dtype=int))
-    env.close()
-    env.close()
-    for call in (env.reset, env.step_wait, lambda: env.step(np.zeros(2, dtype=int)), lambda: env.env_method("get_ram")):
-        with pytest.raises(RuntimeError, match="closed: make a new one"):
-            call()
-    fresh.close()
-
-
-@pytest.mark.parametrize(
-    ("actions", "message"),
-    [
-        ([0], r"shape \(2,\), got int64, shape \(1,\)"),
-        ([[0], [0]], r"shape \(2,\), got int64, shape \(2, 1\)"),
-        ([0.0, 1.0], "must be integers.*got float64"),
-        ([0, 4], "Action 4 of game 1 is out of range: it must be from 0 to 3, NOOP, FIRE, RIGHT, LEFT"),
-        ([-1, 0], "Action -1 of game 0 is out of range"),
-    ],
-)
-def test_wrong_actions(actions: Any, message: str) -> None:
-    env = make(n_envs=2)
-    env.reset()
-    with pytest.raises(ValueError, match=message):
-        env.step(np.array(actions))
-    env.step(np.zeros(2, dtype=int))
-    env.close()
-
-
-# --- Which game ---
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"game": "MontezumasRevenge-v5"}, "no Atari game 'MontezumasRevenge-v5'.*or 'ALE/MontezumaRevenge-v5'"),
-        ({"game": "CartPole-v1"}, "no Atari game 'CartPole-v1'.*Names are written"),
-        ({"game": "Breakout-v4"}, r"Breakout-v4 skips a random number of frames, \(2, 5\).*choose NoFrameskip-v4"),
-        ({"game": "pong2"}, "Did you mean 'pong'"),
-        ({"n_envs": 0}, "n_envs must be an integer of at least 1, got 0"),
-        ({"n_envs": 2.0}, "n_envs must be an integer of at least 1, got 2.0"),
-        ({"frame_skip": 0}, "frame_skip must be an integer of at least 1, got 0"),
-        ({"noop_max": -1}, "noop_max must be an integer of at least 0, got -1"),
-        ({"num_threads": True}, "num_threads must be an integer of at least 0, got True"),
-        ({"max_episode_steps": 2**29}, "max_episode_steps must be at most 536870911, got 536870912"),
-        ({"ram_envs": 2}, "ram_envs must be at most n_envs, 1, got 2"),
-        ({"render_mode": "ansi"}, "render_mode must be one of .*'rgb_array'.*got 'ansi'"),
-        ({"repeat_action_probability": 1.0}, "repeat_action_probability must be at least 0 and less than 1, got 1.0"),
-    ],
-)
-def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        make(**arguments)
-
-
-def test_settings_of_a_specification() -> None:
-    spec = copy.deepcopy(gym.spec("ALE/Breakout-v5"))
-    spec.kwargs.update(full_action_space=True)
-    env = AtariVecEnv(spec, 1)
-    assert env.action_space.n == 18
-    assert env.get_attr("spec") == [spec]
-    env.close()
-    spec.kwargs.update(difficulty=1)
-    with pytest.raises(ValueError, match="difficulty=1 is not supported"):
-        AtariVecEnv(spec, 1)
-
-
-def test_sticky_actions_are_those_of_the_id() -> None:
-    runs = {}
-    for game, probability in (("breakout", None), ("breakout", 0.25), ("ALE/Breakout-v5", None), ("ALE/Breakout-v5", 0.0)):
-        env = make(game, repeat_action_probability=probability)
-        runs[game, probability] = play(env, 60)
-        env.close()
-    assert runs["breakout", None] == runs["ALE/Breakout-v5", 0.0] != runs["breakout", 0.25]
-    assert runs["breakout", 0.25] == runs["ALE/Breakout-v5", None]
-
-
-def test_attributes_and_methods() -> None:
-    env = make(n_envs=2)
-    assert env.get_attr("render_mode") == [None, None]
-    assert env.get_attr("spec", indices=0)[0].id == "BreakoutNoFrameskip-v4"
-    assert env.env_method("get_action_meanings", indices=[1]) == [["NOOP", "FIRE", "RIGHT", "LEFT"]]
-    assert not env.has_attr("ale")
-    with pytest.raises(AttributeError, match="no attribute 'ale'"):
-        env.get_attr("ale")
-    with pytest.raises(AttributeError, match="'game' of an AtariVecEnv cannot be set: make a new one"):
-        env.set_attr("game", "pong")
-    with pytest.raises(AttributeError, match="no method 'clone_state', only get_action_meanings, get_ram, render"):
-        env.env_method("clone_state")
-    env.reset()
-    with pytest.raises(ValueError, match="Game 0 has no shadow: make the AtariVecEnv with ram_envs=1 or a render_mode"):
-        env.env_method("get_ram")
-    env.close()
-
-
-# --- Shadows ---
-
-
-@pytest.mark.parametrize("game", ["ALE/MontezumaRevenge-v5", "BreakoutNoFrameskip-v4", "ALE/Qbert-v5", "venture"])
-def test_shadow_plays_the_same_game(game: str) -> None:
-    env = make(game, n_envs=2, ram_envs=1, frame_skip=1, max_episode_steps=300)
-    games = 0
-    for seed in (None, 7, None):
-        if seed is not None:
-            env.seed(seed)
-        observations = env.reset()
-        for action in random_actions(env, 350):
-            # one frame a step: nothing lies between a picture of the shadow and the observation
-            grey = env._shadows.of(0).grey_picture
-            np.testing.assert_array_equal(observations[0, 0], cv2.resize(grey, (84, 84), interpolation=cv2.INTER_AREA))
-            observations, _, _, infos = env.step(action)
-            games += "episode" in infos[0]
-    assert games >= 3
-    env.close()
-
-
-def test_shadow_that_strays_is_an_error() -> None:
-    env = make(ram_envs=1)
-    env.reset()
-    env._shadows.of(0)._ale.act(ale_py.Action.NOOP)
-    with pytest.raises(RuntimeError, match=r"shadow of game 0 plays another game.*do without ram_envs"):
-        env.step(np.array([0]))
-    env.close()
-
-
-def test_ram_and_rooms(tmp_path: Path) -> None:
-    env = make("PrivateEyeNoFrameskip-v4", n_envs=2, ram_envs=1, max_episode_steps=100, monitor_dir=tmp_path)
-    with pytest.raises(RuntimeError, match=r"no game yet: call reset\(\) first"):
-        env.env_method("get_ram", indices=0)
-    env.reset()
-    right = env.env_method("get_action_meanings")[0].index("RIGHT")
-    rooms = set()
-    for _ in range(100):
-        (ram,) = env.env_method("get_ram", indices=0)
-        assert ram.shape == (128,) and ram.dtype == np.uint8
-        rooms.add(ram[92])
-        _, _, _, infos = env.step(np.full(2, right))
-    assert len(rooms) >= 3
-    # the room of the last step is that of the record only: the RAM is the next game's already
-    assert infos[0]["episode"]["rooms"] - len(rooms) in (0, 1)
-    assert "rooms" not in infos[1]["episode"]
-    env.close()
-    assert load_results(str(tmp_path)).rooms.dropna().tolist() == [infos[0]["episode"]["rooms"]]
-
-
-def test_pictures() -> None:
-    env = make(n_envs=2, render_mode="rgb_array")
-    assert env.metadata == {"render_modes": ["human", "rgb_array"], "render_fps": 15}
-    env.reset()
-    pictures = env.get_images()
-    assert [picture.shape for picture in pictures] == [(210, 160, 3)] * 2
-    tiles = env.render()
-    assert tiles is not None
-    np.testing.assert_array_equal(tiles[:210, :160], pictures[0])
-    env.step(np.full(2, FIRE))
-    assert not np.array_equal(env.get_images()[0], pictures[0])
-    env.close()
-
-
-def test_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    monkeypatch.setenv("SDL_AUDIODRIVER", "dummy")
-    env = make(render_mode="human")
-    env.reset()
-    env.step(np.array([0]))
-    env.render("human")
-    env.close()
 
 
 def test_agent_learns_on_it() -> None:

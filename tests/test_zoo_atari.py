@@ -62,6 +62,15 @@ def test_settings_of_the_environment_reach_it() -> None:
     env.close(), plain.close()
 
 
+def test_shadows_are_as_many_as_there_are_games() -> None:
+    env = native_atari(make_zoo_env(), ram_envs=4)
+    env.reset()
+    assert len(env.env_method("get_ram")) == 1
+    env.close()
+    with pytest.raises(ValueError, match="ram_envs must be an integer of at least 0, got -1"):
+        native_atari(make_zoo_env(), ram_envs=-1)
+
+
 def test_monitor_files_are_gone_on_with(tmp_path: Path) -> None:
     env = native_atari(make_zoo_env(2, monitor_dir=str(tmp_path)), max_episode_steps=10)
     env.reset()

@@ -36,12 +36,13 @@ class AtariVecEnv(VecEnv):
 
     - Rewards, lives and ends are the same, frames nearly: here grey comes before the maximum, there after it. They
       differ by 0.05 of 255 on average at most.
-    - The first action of every life is FIRE, in games that know it (``use_fire_reset``), whatever was chosen: many
-      games wait for it. SB3 plays it unseen between two episodes, with one step each of no-op and the third action.
+    - The first action of every life is FIRE, in games that know it (``use_fire_reset``), whatever was chosen: many games
+      wait for it. SB3 plays it unseen between two episodes, then the third action, and a no-op before both after a lost
+      life. Here nothing is unseen: the frame that ends one life begins the next.
     - Rewards are not clipped unless asked for; SB3 starts with 1 to ``noop_max`` no-ops.
-    - The time-out counts steps of a game, no-ops are not among them. ale-py leaves it and the game's end in the middle of
-      a frame skip without drawing: ``terminal_observation`` may then show frames up to 4 older.
-    - A window (``render_mode="human"``) is drawn as in Gymnasium, by a shadow (see ``ram_envs``).
+    - The time-out counts the steps of a game, without its no-ops. At a time-out or the end of a game, ale-py does not draw
+      the last frame: ``terminal_observation`` may be made of frames up to 4 older.
+    - ``VecMonitor`` would count every life as an episode; the records are kept here already.
 
     :param game: id of a Gymnasium environment (``"MontezumaRevengeNoFrameskip-v4"``; ``"ALE/MontezumaRevenge-v5"``, with
         sticky actions), its specification, or the name of a ROM (``"montezuma_revenge"``). Its own frame skip and time

@@ -21,7 +21,8 @@ def native_atari(venv: VecEnv, **kwargs: Any) -> AtariVecEnv:
     files are those of the Zoo's environment, which is closed. It needs no ``env_wrapper``.
 
     :param venv: what ``make_vec_env`` has made of Atari environments
-    :param kwargs: further arguments of ``AtariVecEnv``: ``native_atari: {max_episode_steps: 10000}``
+    :param kwargs: further arguments of ``AtariVecEnv``: ``native_atari: {max_episode_steps: 10000}``; ``ram_envs`` may be
+        more than there are games
     :return: the native environment
     :raises ValueError: if the environments are wrapped, or no Atari games, or an argument is the Zoo's to decide, or
         ``SubprocVecEnv`` writes monitor files
@@ -35,6 +36,9 @@ def native_atari(venv: VecEnv, **kwargs: Any) -> AtariVecEnv:
     monitor_dir = _monitor_dir(venv)
     # make_vec_env has set the seeds, which wait for the first reset
     seed, n_envs, render_mode = venv._seeds[0], venv.num_envs, venv.render_mode
+    # the same settings serve the evaluation, which has fewer games than the training
+    if isinstance(kwargs.get("ram_envs"), int):
+        kwargs["ram_envs"] = min(kwargs["ram_envs"], n_envs)
     venv.close()
     return AtariVecEnv(spec, n_envs, seed=seed, render_mode=render_mode, monitor_dir=monitor_dir, **kwargs)
 
