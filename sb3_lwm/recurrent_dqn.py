@@ -10,6 +10,7 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 
 from sb3_lwm.buffers import VEC_NORMALIZE_REMEDY, SequenceReplayBuffer
+from sb3_lwm.envs import AtariVecEnv
 from sb3_lwm.prioritized_buffer import PrioritizedSequenceReplayBuffer
 from sb3_lwm.sequence_replay import SequenceReplayDQN
 from sb3_lwm.td_learning import epsilon_ladder
@@ -52,6 +53,8 @@ class RecurrentDQN(SequenceReplayDQN):
         if self._vec_normalize_env is not None:
             # set_env may have brought it
             raise ValueError(VEC_NORMALIZE_REMEDY)
+        if self.step_ahead and not isinstance(self.env and self.env.unwrapped, AtariVecEnv):
+            raise ValueError(f"step_ahead=True needs an AtariVecEnv, not {self.env}: use step_ahead=False.")
         if self.replay_buffer is None:
             sentence = self.replay_memory().check()
             if self.verbose >= 1:
