@@ -90,6 +90,9 @@ class LatentWorldModelCallback(BaseCallback):
         if self.replay_buffer.can_sample(self.pretraining_sequence_length):
             remaining = self.pretraining_updates - int(model.n_updates)
             self._repeat(self._pretrain_predictor, remaining, "Pretraining the world model", "world_model/loss")
+            if remaining > 0:
+                # the errors that it began with are many times those it ends with, and nobody was paid for them
+                model.normalizer.restart()
             self._is_pretrained = True
 
     def _repeat(self, update: Callable[[], object], n_updates: int, description: str, loss: str) -> None:

@@ -17,7 +17,10 @@ multiprocessing.set_forkserver_preload(["stable_baselines3.common.env_util"])
 NETWORKS: dict[str, Any] = {
     "net_arch": [8],
     "gru_hidden_size": 16,
-    "world_model_kwargs": {"predictor_kwargs": {"input_size": 8, "gru_hidden_size": 12, "head_size": 8}},
+    "world_model_kwargs": {
+        "predictor_kwargs": {"input_size": 8, "gru_hidden_size": 12, "head_size": 8},
+        "encoder_objective_kwargs": {"batch_size": 8},
+    },
 }
 
 # Settings under which learn(200) goes through warm-up, pretraining and updates
@@ -28,6 +31,7 @@ SHORT: dict[str, Any] = {
     "burn_in": 2,
     "unroll": 6,
     "pretraining_updates": 3,
+    "encoder_pretraining_updates": 2,
     "pretraining_batch_size": 4,
     "pretraining_sequence_length": 10,
     "policy_kwargs": NETWORKS,

@@ -46,6 +46,10 @@ class IntrinsicRewardNormalizer(nn.Module):
         self.std.lerp_(variance.sqrt(), weight)
         self.initialized.logical_or_(count > 1.0)
 
+    def restart(self) -> None:
+        """Let the next batch set the averages, as the first one did."""
+        self.initialized.fill_(False)
+
     def forward(self, errors: th.Tensor) -> th.Tensor:
         """
         :param errors: any shape, float
