@@ -213,7 +213,12 @@ def test_numpy_seeds_what_has_no_seed() -> None:
 def test_agent_learns_on_it() -> None:
     env = make("MontezumaRevengeNoFrameskip-v4", n_envs=2)
     settings = {"buffer_size": 200, "learning_starts": 40, "batch_size": 2, "burn_in": 2, "unroll": 4}
-    pretraining = {"pretraining_updates": 1, "pretraining_batch_size": 2, "pretraining_sequence_length": 4}
+    pretraining = {
+        "encoder_pretraining_updates": 1,
+        "pretraining_updates": 1,
+        "pretraining_batch_size": 2,
+        "pretraining_sequence_length": 4,
+    }
     policy = {"features_extractor_kwargs": {"features_dim": 16}, "gru_hidden_size": 8}
     model = LWMDQN("CnnPolicy", env, seed=0, policy_kwargs=policy, **settings, **pretraining)
     model.learn(64)

@@ -134,12 +134,13 @@ def train(cwd: Path, env_id: str) -> list[str]:
     """
     options = ["--algo", "lwm_dqn", "--env", env_id, "-f", "logs"]
     settings = [
-        *("learning_starts:200", "batch_size:2", "burn_in:2", "unroll:4", "pretraining_updates:1", "train_freq:16"),
-        "vec_env_wrapper:{'sb3_lwm.zoo.atari.native_atari': {'max_episode_steps': 40}}",
+        *("n_envs:2", "learning_starts:200", "batch_size:2", "burn_in:2", "unroll:6", "train_freq:16"),
+        *("encoder_pretraining_updates:1", "pretraining_updates:1"),
+        "vec_env_wrapper:[{'sb3_lwm.zoo.atari.native_atari': {'max_episode_steps': 40, 'ram_envs': 2}}]",
     ]
     schedule = ["-n", "300", "--eval-freq", "300", "--eval-episodes", "1", "--seed", "1"]
-    output = run(cwd, "-m", "rl_zoo3.train", *options, *schedule, "-params", *settings)
-    assert f"Loading hyperparameters from: {REPOSITORY / 'hyperparams/atari.yml'}" in output
+    output = run(cwd, "-m", "rl_zoo3.train", *options, *schedule, "--conf-file", "atari-small", "-params", *settings)
+    assert f"Loading hyperparameters from: {REPOSITORY / 'hyperparams/atari-small.yml'}" in output
     return options
 
 
@@ -154,6 +155,7 @@ def test_training_and_evaluation_count_whole_games(trained: tuple[Path, list[str
     folder = trained[0] / "logs/lwm_dqn/MontezumaRevengeNoFrameskip-v4_1"
     results = load_results(str(folder))
     assert len(results) >= 6 and set(results.l) == {40}
+    assert set(results.rooms) == {1}
     assert np.load(folder / "evaluations.npz")["ep_lengths"].tolist() == [[40]]
 
 
@@ -169,3 +171,12 @@ def test_record_video(trained: tuple[Path, list[str]]) -> None:
 def test_sticky_actions(tmp_path: Path) -> None:
     options = train(tmp_path, "ALE/MontezumaRevenge-v5")
     assert "Atari Episode Score: 0.00" in run(tmp_path, "-m", "rl_zoo3.enjoy", *options, "--no-render", "-n", "50")
+
+
+def test_evaluate(trained: tuple[Path, list[str]]) -> None:
+    options = [*trained[1], "--n-games", "3", "--n-envs", "2", "--max-episode-steps", "40", "--output", "scores.csv"]
+    output = run(trained[0], "-m", "sb3_lwm.zoo", "evaluate", *options)
+    assert "first 3 games to finish" in output and "first 3 games started" in output
+    lines = (trained[0] / "scores.csv").read_text().splitlines()
+    assert lines[0].startswith("started,score,length,rooms,") and len(lines) >= 1 + 3
+    assert all(line.split(",")[1:4] == ["0.0", "40", "1"] for line in lines[1:])

@@ -1,4 +1,4 @@
-"""``python -m sb3_lwm.zoo <script> ...``: a script of rl_zoo3 with its own options, and with ``lwm_dqn`` known to it."""
+"""``python -m sb3_lwm.zoo <script> ...``: rl_zoo3's scripts with their own options and ``lwm_dqn`` known to them, and ours."""
 
 import argparse
 import runpy
@@ -14,6 +14,7 @@ SCRIPTS = {
     "plot_train": "rl_zoo3.plots.plot_train",
     "plot_from_file": "rl_zoo3.plots.plot_from_file",
     "all_plots": "rl_zoo3.plots.all_plots",
+    "evaluate": "sb3_lwm.zoo.evaluate",
 }
 
 

@@ -1,0 +1,127 @@
+"""
+``python -m sb3_lwm.zoo evaluate``: scores of whole games of a trained agent, counted as papers count them and as is fair.
+
+Beside the first games to finish, which favour short ones, it reports the first games that were started, and for the games
+whose memory tells (Montezuma's Revenge, Venture, Private Eye) the number of rooms that were visited.
+"""
+
+import argparse
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import rl_zoo3.import_envs  # noqa: F401  registers the Atari games
+from huggingface_sb3 import EnvironmentName
+from rich.console import Console
+from rich.table import Table
+from rl_zoo3.exp_manager import ExperimentManager
+from rl_zoo3.utils import get_model_path
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_lwm.envs import AtariVecEnv
+from sb3_lwm.evaluation import Game, play_games
+from sb3_lwm.lwm_dqn import LWMDQN
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """
+    :param arguments: of the command line, by default ``sys.argv``
+    :return: the options
+    """
+    parser = argparse.ArgumentParser(prog="python -m sb3_lwm.zoo evaluate", description="Scores of whole games.")
+    parser.add_argument("--env", required=True, help="id of the environment")
+    parser.add_argument("--algo", default="lwm_dqn", choices=["lwm_dqn"], help="the algorithm")
+    parser.add_argument("-f", "--folder", default="logs", help="log folder of the training")
+    parser.add_argument("--exp-id", type=int, default=0, help="number of the run, 0 for the latest")
+    parser.add_argument("--load-best", action="store_true", help="the best model instead of the last")
+    parser.add_argument("--load-checkpoint", help="the checkpoint of this step")
+    parser.add_argument("--load-last-checkpoint", action="store_true", help="the last checkpoint")
+    parser.add_argument("--n-games", type=int, default=128, help="games that count")
+    parser.add_argument("--n-envs", type=int, default=16, help="games at a time")
+    parser.add_argument("--eps", type=float, help="random actions, by default the run's evaluation_eps")
+    parser.add_argument("--max-episode-steps", type=int, default=10_000, help="of an Atari game")
+    parser.add_argument("--seed", type=int, default=0, help="of the games and the random actions")
+    parser.add_argument("--device", default="auto", help="of the networks")
+    parser.add_argument("--output", type=Path, help="a csv file for the games")
+    return parser.parse_args(arguments)
+
+
+def make_env(options: argparse.Namespace) -> VecEnv:
+    """
+    :param options: of the command line
+    :return: the environments, which report whole games
+    """
+    if ExperimentManager.is_atari(options.env):
+        return AtariVecEnv(
+            gym.spec(options.env),
+            options.n_envs,
+            seed=options.seed,
+            max_episode_steps=options.max_episode_steps,
+            ram_envs=options.n_envs,
+        )
+    return make_vec_env(options.env, options.n_envs, seed=options.seed)
+
+
+def print_scores(label: str, games: list[Game], table: Table) -> None:
+    """
+    :param label: which games these are
+    :param games: at least one
+    :param table: gets a row
+    """
+    scores = np.array([game.score for game in games])
+    rooms = [game.rooms for game in games if game.rooms is not None]
+    table.add_row(
+        label,
+        f"{scores.mean():.2f}",
+        f"{scores.std(ddof=1) / np.sqrt(len(scores)):.2f}" if len(scores) > 1 else "",
+        f"{scores.min():.0f} to {scores.max():.0f}",
+        f"{np.mean([game.length for game in games]):.1f}",
+        f"{np.mean(rooms):.2f}, at most {max(rooms)}" if rooms else "",
+    )
+
+
+def write_games(path: Path, games: list[Game], options: argparse.Namespace, epsilon: float) -> None:
+    """
+    :param path: of a csv file, replaced if there is one
+    :param games: a row each
+    :param options: of the command line
+    :param epsilon: share of random actions
+    """
+    temporary = path.with_name(path.name + ".part")
+    with open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*Game._fields, "env", "seed", "epsilon"])
+        writer.writerows([[*game, options.env, options.seed, epsilon] for game in games])
+    os.replace(temporary, path)
+
+
+def main() -> None:
+    """Play the games and print the table."""
+    options = parse()
+    name = EnvironmentName(options.env)
+    checkpoint = (options.load_best, options.load_checkpoint, options.load_last_checkpoint)
+    _, path, _ = get_model_path(options.exp_id, options.folder, options.algo, name, *checkpoint)
+    model = LWMDQN.load(path, device=options.device)
+    if options.eps is not None:
+        model.policy.evaluation_eps = options.eps
+    model.set_random_seed(options.seed)
+    env = make_env(options)
+    scores = play_games(model, env, options.n_games)
+    env.close()
+    epsilon = model.policy.evaluation_eps
+    table = Table("games", "mean score", "standard error", "scores", "mean steps", "rooms", title=f"{path}, epsilon {epsilon}")
+    print_scores(f"first {options.n_games} games to finish", scores.first_finished, table)
+    print_scores(f"first {options.n_games} games started", scores.first_started, table)
+    # wide enough for a file, too
+    Console(width=140).print(table)
+    if options.output is not None:
+        games = {game.started: game for game in [*scores.first_finished, *scores.first_started]}
+        write_games(options.output, list(games.values()), options, epsilon)
+
+
+if __name__ == "__main__":
+    main()
