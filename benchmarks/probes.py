@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch as th
-from random_play import Play, append_results, as_images, encode, is_done, play, read_results, split, train_encoder
+from random_play import Play, append_results, as_images, cached_encoder, encode, is_done, play, read_results, split
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -62,7 +62,8 @@ def run_game(game: str, arguments: argparse.Namespace) -> None:
             data = data or play(game, arguments.frames, PLAY_SEED)
             train, test = split(data, seed)
             start = time.perf_counter()
-            encoder, logs = train_encoder(train, objective, seed, arguments.updates)
+            name = f"{game}_{arguments.frames}"
+            encoder, logs = cached_encoder(arguments.encoders, name, train, objective, seed, arguments.updates)
             extra = {"seconds": time.perf_counter() - start, **logs}
             rows = probe(encoder, train, test, GAMES[game])
             append_results(arguments.output, [cell | row | extra for row in rows])
@@ -85,6 +86,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="of weights, windows and held-out episodes")
     parser.add_argument("--updates", type=int, default=600, help="of 512 frames; one of CPC embeds 1024 and counts twice")
     parser.add_argument("--frames", type=int, default=50_000, help="of random play")
+    parser.add_argument("--encoders", type=Path, help="folder to keep the encoders in, for other benchmarks")
     parser.add_argument("--output", type=Path, required=True, help="CSV to write, and to go on with")
     arguments = parser.parse_args()
     th.set_num_threads(1)

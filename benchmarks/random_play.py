@@ -159,6 +159,29 @@ def train_encoder(data: Play, objective_name: str, seed: int, n_updates: int) ->
     return encoder, pd.DataFrame(logs[-max(1, len(logs) // 10) :]).mean().to_dict()
 
 
+def cached_encoder(
+    folder: Path | None, name: str, data: Play, objective_name: str, seed: int, n_updates: int
+) -> tuple[ImageEncoder, dict[str, float]]:
+    """
+    As :func:`train_encoder`, but an encoder that the folder already holds is read.
+
+    :param folder: where encoders are kept; None: nowhere
+    :param name: of the data
+    """
+    if folder is None:
+        return train_encoder(data, objective_name, seed, n_updates)
+    path = folder / f"{name}_{objective_name}_{n_updates}_{seed}.pth"
+    if not path.exists():
+        encoder, logs = train_encoder(data, objective_name, seed, n_updates)
+        folder.mkdir(parents=True, exist_ok=True)
+        th.save({"weights": encoder.state_dict(), "logs": logs}, path)
+        return encoder, logs
+    saved = th.load(path, weights_only=True)
+    encoder = ImageEncoder(IMAGES, LATENT_SIZE)
+    encoder.load_state_dict(saved["weights"])
+    return encoder.to(memory_format=th.channels_last), saved["logs"]
+
+
 def read_results(path: Path) -> pd.DataFrame:
     """:return: what the CSV already holds; nothing if there is none"""
     return pd.read_csv(path) if path.exists() else pd.DataFrame()
