@@ -1,7 +1,7 @@
 """
 Does an embedding know where the player is? Linear probes from each encoder to the positions in the console's memory::
 
-    OMP_NUM_THREADS=1 python benchmarks/probes.py --updates 600 --output benchmarks/results/probes.csv
+    OMP_NUM_THREADS=1 python benchmarks/probes.py --updates 250 --output benchmarks/results/probes.csv
 
 Every encoder is trained on random play; ridge regression on its standardised embeddings is fitted on the same episodes, and
 R2 is that of episodes which neither has seen. Cells that the CSV already holds are not computed again.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch as th
-from random_play import Play, append_results, as_images, cached_encoder, encode, is_done, play, read_results, split
+from random_play import Play, append_results, as_images, cached_encoder, cached_play, encode, is_done, read_results, split
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -59,11 +59,11 @@ def run_game(game: str, arguments: argparse.Namespace) -> None:
             cell |= {"updates": arguments.updates, "frames": arguments.frames}
             if is_done(read_results(arguments.output), cell):
                 continue
-            data = data or play(game, arguments.frames, PLAY_SEED)
+            data = data or cached_play(arguments.cache, game, arguments.frames, PLAY_SEED)
             train, test = split(data, seed)
             start = time.perf_counter()
             name = f"{game}_{arguments.frames}"
-            encoder, logs = cached_encoder(arguments.encoders, name, train, objective, seed, arguments.updates)
+            encoder, logs = cached_encoder(arguments.cache, name, train, objective, seed, arguments.updates)
             extra = {"seconds": time.perf_counter() - start, **logs}
             rows = probe(encoder, train, test, GAMES[game])
             append_results(arguments.output, [cell | row | extra for row in rows])
@@ -84,9 +84,9 @@ def main() -> None:
     parser.add_argument("--games", nargs="+", choices=list(GAMES), default=list(GAMES))
     parser.add_argument("--objectives", nargs="+", choices=list(OBJECTIVES), default=list(OBJECTIVES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="of weights, windows and held-out episodes")
-    parser.add_argument("--updates", type=int, default=600, help="of 512 frames; one of CPC embeds 1024 and counts twice")
+    parser.add_argument("--updates", type=int, default=250, help="of 512 frames; one of CPC embeds 1024 and counts twice")
     parser.add_argument("--frames", type=int, default=50_000, help="of random play")
-    parser.add_argument("--encoders", type=Path, help="folder to keep the encoders in, for other benchmarks")
+    parser.add_argument("--cache", type=Path, help="folder to keep random play and encoders in, for other runs")
     parser.add_argument("--output", type=Path, required=True, help="CSV to write, and to go on with")
     arguments = parser.parse_args()
     th.set_num_threads(1)

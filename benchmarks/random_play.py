@@ -48,7 +48,7 @@ class Play(NamedTuple):
     actions: np.ndarray  # (N,) int64, taken at the frame
     rams: np.ndarray  # (N, 128) uint8, the console's memory at the frame
     episodes: np.ndarray  # (N,) int64, number of the episode
-    n_actions: int
+    n_actions: int  # of the game
 
 
 def make_atari(game: str) -> gym.Env:
@@ -85,6 +85,22 @@ def play(game: str, n_frames: int, seed: int) -> Play:
             episode += 1
     frames, actions, rams, episodes = (np.array(column) for column in zip(*rows, strict=True))
     return Play(frames, actions, rams, episodes, int(env.action_space.n))
+
+
+def cached_play(folder: Path | None, game: str, n_frames: int, seed: int) -> Play:
+    """
+    As :func:`play`, but what the folder already holds is read.
+
+    :param folder: where play is kept; None: nowhere
+    """
+    if folder is None:
+        return play(game, n_frames, seed)
+    path = folder / f"{game}_{n_frames}_{seed}.npz"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(path, **play(game, n_frames, seed)._asdict())
+    with np.load(path) as saved:
+        return Play(**{name: saved[name] for name in Play._fields})
 
 
 def select(data: Play, episodes: np.ndarray) -> Play:
