@@ -100,7 +100,8 @@ def cached_play(folder: Path | None, game: str, n_frames: int, seed: int) -> Pla
         folder.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(path, **play(game, n_frames, seed)._asdict())
     with np.load(path) as saved:
-        return Play(**{name: saved[name] for name in Play._fields})
+        data = Play(**{name: saved[name] for name in Play._fields})
+    return data._replace(n_actions=int(data.n_actions))
 
 
 def select(data: Play, episodes: np.ndarray) -> Play:
