@@ -83,6 +83,15 @@ def play(game: str, n_frames: int, seed: int) -> Play:
             rows.append((observation[..., 0], 0, env.unwrapped.ale.getRAM(), episode))
             progress.update(len(rows) - start)
             episode += 1
+    return as_play(rows, env)
+
+
+def as_play(rows: list[tuple[np.ndarray, int, np.ndarray, int]], env: gym.Env) -> Play:
+    """
+    :param rows: frame (84, 84), action, memory (128,), number of the episode
+    :param env: the game
+    :return: the rows as columns
+    """
     frames, actions, rams, episodes = (np.array(column) for column in zip(*rows, strict=True))
     return Play(frames, actions, rams, episodes, int(env.action_space.n))
 
@@ -122,7 +131,7 @@ def split(data: Play, seed: int, held_out: float = 0.2) -> tuple[Play, Play]:
     :return: two parts which have no episode in common
     """
     episodes = np.random.default_rng(seed).permutation(np.unique(data.episodes))
-    n_held_out = round(held_out * len(episodes))
+    n_held_out = max(1, round(held_out * len(episodes)))
     return select(data, episodes[n_held_out:]), select(data, episodes[:n_held_out])
 
 
