@@ -131,8 +131,8 @@ def measure(model: LatentWorldModel, test: Play, new: dict[str, Play], seed: int
 def draw(model: LatentWorldModel, test: Play, path: Path, n_frames: int = 6) -> None:
     """Draw the intrinsic reward along the longest held-out episode, and the frames at its highest peaks."""
     numbers, lengths = np.unique(test.episodes, return_counts=True)
-    data = select(test, numbers[[lengths.argmax()]])
-    rewards = intrinsic_rewards(model, data)
+    data, usual = select(test, numbers[[lengths.argmax()]]), intrinsic_rewards(model, test)
+    rewards = (intrinsic_rewards(model, data) - np.nanmean(usual)) / np.nanstd(usual)
     left, peaks = np.nan_to_num(rewards, nan=-np.inf), []
     for _ in range(n_frames):
         peaks.append(int(left.argmax()))
@@ -144,8 +144,12 @@ def draw(model: LatentWorldModel, test: Play, path: Path, n_frames: int = 6) -> 
     axes = figure.add_subplot(grid[0, :])
     axes.plot(rewards, linewidth=1.0)
     axes.plot(peaks, rewards[peaks], "o", color="tab:red")
-    axes.set(xlabel="step of the episode", ylabel="intrinsic reward", title=f"{GAME}, a held-out episode of random play")
-    axes.margins(x=0.01)
+    axes.set(
+        xlabel="step of the episode",
+        ylabel="intrinsic reward, standardised",
+        title=f"{GAME}, a held-out episode of random play",
+    )
+    axes.margins(x=0.01, y=0.12)
     for column, peak in enumerate(peaks):
         axes.annotate(str(column + 1), (peak, rewards[peak]), xytext=(4, 2), textcoords="offset points")
         picture = figure.add_subplot(grid[1, column])
