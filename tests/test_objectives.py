@@ -146,6 +146,16 @@ def test_black_and_frozen_screens_have_finite_gradients(name: str, constant: int
     assert name != "w-mse" or logs["ill_conditioned"] == 1.0
 
 
+@pytest.mark.parametrize("name", TRAINED)
+def test_nothing_waits_for_the_device(name: str) -> None:
+    objective, encoder = make(name, batch_size=8).to("meta"), make_encoder().to("meta")
+    frames, actions = (part.to("meta") for part in random_batch(objective))
+    # a meta tensor has no values: to look at one raises
+    loss, logs = objective.loss(encoder, frames, actions)
+    loss.backward()
+    assert loss.is_meta and all(value.is_meta for value in logs.values())
+
+
 @pytest.mark.parametrize("name", ["inverse-dynamics", "cpc"])
 def test_the_last_action_of_a_window_is_not_used(name: str) -> None:
     objective, encoder = make(name, batch_size=5, sequence_length=3), make_encoder()

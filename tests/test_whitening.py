@@ -107,3 +107,12 @@ def test_a_regular_batch_after_a_degenerate_one_is_exact() -> None:
 def test_no_covariance_of_one_embedding() -> None:
     with pytest.raises(ValueError, match="at least 2 embeddings, got 1"):
         whiten(th.zeros(1, 4))
+
+
+def test_nothing_waits_for_the_device() -> None:
+    # a meta tensor has no values: to look at one raises
+    whitened, ill_conditioned = whiten(th.zeros(16, 4, device="meta", requires_grad=True))
+    whitened.sum().backward()
+    assert (whitened.shape, ill_conditioned.shape) == ((16, 4), ())
+    with pytest.raises(RuntimeError):
+        bool(ill_conditioned)
