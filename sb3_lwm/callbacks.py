@@ -175,15 +175,17 @@ class LatentWorldModelCallback(BaseCallback):
         errors = errors.detach()
         model.normalizer.update(errors[1:], predicted)
         paid = self._pay(samples, errors)
+        # what the actor expected of the first row is as old as the sequence
+        rewards = paid.intrinsic_rewards[1:]
         self._log(
             {
                 "loss": loss,
                 "n_updates": model.n_updates,
                 "error_mean": model.normalizer.mean,
                 "error_std": model.normalizer.std,
-                "intrinsic_reward_mean": paid.intrinsic_rewards.mean(),
-                "intrinsic_reward_std": paid.intrinsic_rewards.std(),
-                "intrinsic_reward_max": paid.intrinsic_rewards.max(),
+                "intrinsic_reward_mean": rewards.mean(),
+                "intrinsic_reward_std": rewards.std(),
+                "intrinsic_reward_max": rewards.max(),
             }
         )
         return paid

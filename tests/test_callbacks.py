@@ -275,8 +275,8 @@ def test_logged_values() -> None:
             "world_model/n_updates": 1,
             "world_model/error_mean": teacher.world_model.normalizer.mean.item(),
             "world_model/error_std": teacher.world_model.normalizer.std.item(),
-            "world_model/intrinsic_reward_mean": paid.intrinsic_rewards.mean().item(),
-            "world_model/intrinsic_reward_std": paid.intrinsic_rewards.std().item(),
-            "world_model/intrinsic_reward_max": paid.intrinsic_rewards.max().item(),
+            "world_model/intrinsic_reward_mean": paid.intrinsic_rewards[1:].mean().item(),
+            "world_model/intrinsic_reward_std": paid.intrinsic_rewards[1:].std().item(),
+            "world_model/intrinsic_reward_max": paid.intrinsic_rewards[1:].max().item(),
         }
     )

@@ -1,14 +1,13 @@
-"""Objectives of the encoder: random shifts against ``roll``, losses by hand, gradients, and a toy world that is learned."""
+"""Objectives of the encoder: losses by hand, gradients, and a toy world that is learned."""
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch as th
+from objective_helpers import LATENT_SIZE, N_ACTIONS, make, make_encoder, random_batch, shifts_of, toy_batch
 from torch import nn
 
-from sb3_lwm.world_model.augmentation import random_shift
 from sb3_lwm.world_model.objectives import (
     OBJECTIVES,
     CPCObjective,
@@ -19,77 +18,6 @@ from sb3_lwm.world_model.objectives import (
 )
 
 TRAINED = [name for name, objective in OBJECTIVES.items() if objective.trains_encoder]
-LATENT_SIZE, N_ACTIONS = 4, 3
-
-
-def make(name: str, **kwargs: Any) -> EncoderObjective:
-    th.manual_seed(0)
-    return make_objective(name, LATENT_SIZE, N_ACTIONS, **kwargs)
-
-
-def make_encoder(frame_size: int = 12) -> nn.Module:
-    """:return: a linear encoder of (N, 1, frame_size, frame_size) uint8"""
-    th.manual_seed(1)
-    linear = nn.Linear(frame_size**2, LATENT_SIZE)
-
-    class Encoder(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.linear = linear
-
-        def forward(self, frames: th.Tensor) -> th.Tensor:
-            return self.linear(frames.flatten(1) / 255.0)
-
-    return Encoder()
-
-
-def random_batch(objective: EncoderObjective, frame_size: int = 12) -> tuple[th.Tensor, th.Tensor]:
-    """:return: (T, B, 1, frame_size, frame_size) uint8 frames and (T, B) int64 actions of the objective's sizes"""
-    shape = (objective.sequence_length, objective.batch_size)
-    return th.randint(256, (*shape, 1, frame_size, frame_size), dtype=th.uint8), th.randint(N_ACTIONS, shape)
-
-
-# --- Random shift ---
-
-
-def shifts_of(frame: th.Tensor, shifted: th.Tensor, max_shift: int) -> list[tuple[int, int]]:
-    """:return: the shifts within the bounds that make ``frame`` into ``shifted``"""
-    bounds = range(-max_shift, max_shift + 1)
-    return [
-        (rows, columns) for rows in bounds for columns in bounds if th.equal(frame.roll((rows, columns), (-2, -1)), shifted)
-    ]
-
-
-@pytest.mark.parametrize(("channels", "height", "width", "max_shift"), [(1, 12, 9, 4), (3, 10, 16, 2), (2, 3, 3, 1)])
-def test_random_shift_is_a_roll_of_each_frame(channels: int, height: int, width: int, max_shift: int) -> None:
-    th.manual_seed(0)
-    frames = th.randint(256, (300, channels, height, width), dtype=th.uint8)
-    shifted = random_shift(frames, max_shift)
-    assert (shifted.shape, shifted.dtype) == (frames.shape, th.uint8)
-    found = [shifts_of(frame, moved, max_shift) for frame, moved in zip(frames, shifted, strict=True)]
-    # random frames have one shift each; both bounds of both axes come up, and the axes are drawn apart
-    assert all(len(shifts) == 1 for shifts in found)
-    for axis in range(2):
-        assert {shifts[0][axis] for shifts in found} == set(range(-max_shift, max_shift + 1))
-    assert len({shifts[0] for shifts in found}) > 2 * max_shift + 1
-
-
-def test_random_shift_of_nothing_and_beyond_the_frame() -> None:
-    frames = th.randint(256, (20, 1, 3, 3), dtype=th.uint8)
-    assert th.equal(random_shift(frames, 0), frames)
-    for frame, moved in zip(frames, random_shift(frames, 5), strict=True):
-        assert shifts_of(frame, moved, 1), "a shift by 5 of 3 pixels is one by -1"
-    with pytest.raises(ValueError, match="negative, got -1"):
-        random_shift(frames, -1)
-
-
-def test_random_shift_is_seeded() -> None:
-    frames = th.randint(256, (8, 1, 12, 12), dtype=th.uint8)
-    results = []
-    for seed in (3, 3, 4):
-        th.manual_seed(seed)
-        results.append(random_shift(frames, 4))
-    assert th.equal(results[0], results[1]) and not th.equal(results[0], results[2])
 
 
 # --- All objectives ---
@@ -303,18 +231,6 @@ def test_cpc_is_its_layers_step_by_step() -> None:
 
 
 # --- Learning ---
-
-
-def toy_batch(n_windows: int, sequence_length: int, frame_size: int = 12) -> tuple[th.Tensor, th.Tensor]:
-    """
-    A bright column that walks left, stays, or walks right, around the frame.
-
-    :return: (T, B, 1, frame_size, frame_size) uint8 frames and (T, B) int64 actions
-    """
-    actions = th.randint(3, (sequence_length, n_windows))
-    moves = th.cat((th.randint(frame_size, (1, n_windows)), actions[:-1] - 1))
-    columns = 255 * nn.functional.one_hot(moves.cumsum(dim=0) % frame_size, frame_size)
-    return columns.to(th.uint8).view(sequence_length, n_windows, 1, 1, -1).expand(-1, -1, 1, frame_size, -1), actions
 
 
 def learn(objective: EncoderObjective, learning_rate: float, n_updates: int = 200) -> tuple[float, float]:
