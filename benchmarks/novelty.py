@@ -28,7 +28,6 @@ from random_play import (
     as_images,
     cached_encoder,
     cached_play,
-    encode,
     is_done,
     read_results,
     select,
@@ -86,7 +85,7 @@ def embed(model: LatentWorldModel, data: Play) -> th.Tensor:
     encoder = model.encoder.encoders["observation"]
     assert isinstance(encoder, ImageEncoder)
     with th.no_grad():
-        return encode(encoder, as_images(data.frames))
+        return encoder(as_images(data.frames))
 
 
 def predict(model: LatentWorldModel, latents: th.Tensor, actions: th.Tensor, starts: th.Tensor) -> th.Tensor:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch as th
-from random_play import Play, append_results, as_images, cached_encoder, cached_play, encode, is_done, read_results, split
+from random_play import Play, append_results, as_images, cached_encoder, cached_play, is_done, read_results, split
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -41,7 +41,7 @@ def probe(encoder: ImageEncoder, train: Play, test: Play, byte_numbers: dict[str
     :return: a row with the R2 for each byte
     """
     with th.inference_mode():
-        features = [encode(encoder, as_images(part.frames[::PROBE_EVERY])).numpy() for part in (train, test)]
+        features = [encoder(as_images(part.frames[::PROBE_EVERY])).numpy() for part in (train, test)]
     rows: list[dict[str, object]] = []
     for name, number in byte_numbers.items():
         labels = [part.rams[::PROBE_EVERY, number].astype(float) for part in (train, test)]

@@ -25,8 +25,6 @@ IMAGES = spaces.Box(0, 255, (1, FRAME_SIZE, FRAME_SIZE), np.uint8)
 LEARNING_RATE = 5e-4
 # the paper's updates of W-MSE and of inverse dynamics embed 512 frames, those of CPC 1024
 UPDATE_COSTS = {"w-mse": 1, "inverse-dynamics": 1, "cpc": 2}
-# temporary tensors of larger chunks are mapped anew at every operation, which costs more than the work itself
-CHUNK = 64
 VERSIONS = {
     "sb3_lwm": sb3_lwm.__version__,
     "stable_baselines3": stable_baselines3.__version__,
@@ -149,11 +147,6 @@ def as_images(frames: np.ndarray) -> th.Tensor:
     return th.as_tensor(np.expand_dims(frames, -3))
 
 
-def encode(encoder: ImageEncoder, images: th.Tensor) -> th.Tensor:
-    """:return: (N, Z) float embeddings of (N, 1, 84, 84) uint8 images, chunk by chunk"""
-    return th.cat([encoder(chunk) for chunk in images.split(CHUNK)])
-
-
 def train_encoder(data: Play, objective_name: str, seed: int, n_updates: int) -> tuple[ImageEncoder, dict[str, float]]:
     """
     :param data: random play to learn from
@@ -164,7 +157,7 @@ def train_encoder(data: Play, objective_name: str, seed: int, n_updates: int) ->
     """
     set_random_seed(seed)
     rng = np.random.default_rng(seed)
-    encoder = ImageEncoder(IMAGES, LATENT_SIZE).to(memory_format=th.channels_last)
+    encoder = ImageEncoder(IMAGES, LATENT_SIZE)
     objective = make_objective(objective_name, LATENT_SIZE, data.n_actions)
     if not objective.trains_encoder:
         return encoder, {}
@@ -176,7 +169,7 @@ def train_encoder(data: Play, objective_name: str, seed: int, n_updates: int) ->
     for _ in bar:
         rows = rng.choice(starts, objective.batch_size) + np.arange(objective.sequence_length)[:, None]
         frames, actions = as_images(data.frames[rows]), th.as_tensor(data.actions[rows])
-        loss, scalars = objective.loss(lambda images: encode(encoder, images), frames, actions)
+        loss, scalars = objective.loss(encoder, frames, actions)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -205,7 +198,7 @@ def cached_encoder(
     saved = th.load(path, weights_only=True)
     encoder = ImageEncoder(IMAGES, LATENT_SIZE)
     encoder.load_state_dict(saved["weights"])
-    return encoder.to(memory_format=th.channels_last), saved["logs"]
+    return encoder, saved["logs"]
 
 
 def read_results(path: Path) -> pd.DataFrame:
