@@ -199,6 +199,7 @@ class LWMPolicy(DQNPolicy):
                 "predict() was given a tuple, not an observation: Gymnasium's reset() returns an observation and a "
                 "dictionary, `observation, info = env.reset()`."
             )
+        _check_frames(self.observation_space, observation)
         observations, is_vectorized = self.obs_to_tensor(observation)
         n_envs = len(next(iter(observations.values())) if isinstance(observations, dict) else observations)
         if state is None:
@@ -245,6 +246,23 @@ class LWMPolicy(DQNPolicy):
             "mixed_precision": self.mixed_precision,
             "compile_networks": self.compile_networks,
         }
+
+
+def _check_frames(space: spaces.Space, observation: Any) -> None:
+    """
+    SB3 checks the sizes of images only after it has transposed them, and no dtype.
+
+    :param space: of one observation
+    :param observation: of one environment, or of several
+    :raises ValueError: if images are no images of this space
+    """
+    if not isinstance(space, spaces.Box) or space.dtype != np.uint8:
+        return
+    frames = np.asarray(observation)
+    if frames.ndim - len(space.shape) not in (0, 1):
+        raise ValueError(f"Unexpected observation shape {frames.shape}: use {space.shape}, or (n_envs, *{space.shape}).")
+    if frames.dtype.kind not in "iu":
+        raise ValueError(f"The observation is {frames.dtype}, the space {space} is uint8: give frames as they are, 0 to 255.")
 
 
 def explore(actions: np.ndarray, epsilons: np.ndarray | float, n_actions: int) -> np.ndarray:
