@@ -11,6 +11,7 @@ from helpers import NETWORKS, SHORT, VECTOR, RandomEnv, changed, make_random_env
 
 from sb3_lwm import LWMDQN
 from sb3_lwm.world_model import LatentWorldModel
+from sb3_lwm.world_model.normalizer import IntrinsicRewardNormalizer
 
 IMAGE = spaces.Box(0, 255, (1, 36, 36), np.uint8)
 SMALL: dict[str, dict[str, int]] = {
@@ -147,3 +148,13 @@ def test_loss_that_is_not_finite_stops() -> None:
     with pytest.raises(ValueError, match="encoder's loss is nan"):
         model._world_model_callback.update_encoder()
     assert changed(before, weights(world_model(model).objectives)) == set()
+
+
+def test_averages_begin_anew_after_the_pretraining_and_only_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    restarts = []
+    model = make_model()
+    monkeypatch.setattr(IntrinsicRewardNormalizer, "restart", lambda self: restarts.append(int(world_model(model).n_updates)))
+    model.learn(100)
+    assert restarts == [SHORT["pretraining_updates"]]
+    model.learn(16, reset_num_timesteps=False)
+    assert len(restarts) == 1

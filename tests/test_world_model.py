@@ -260,3 +260,18 @@ def test_all_that_is_learned_is_saved() -> None:
     for part, expected in zip(other.observe(*inputs), model.observe(*inputs), strict=True):
         assert th.equal(part, expected)
     assert int(other.n_updates) == 3
+
+
+def test_normalizer_counts_what_it_is_told_and_can_begin_anew() -> None:
+    normalizer = IntrinsicRewardNormalizer(momentum=0.5)
+    errors, counted = th.tensor([1.0, 3.0, 100.0]), th.tensor([True, True, False])
+    normalizer.update(errors, counted)
+    assert (normalizer.mean.item(), normalizer.std.item()) == (2.0, pytest.approx(2**0.5))
+    # one error has no deviation, none has no mean
+    normalizer.update(errors, th.tensor([False, False, True]))
+    normalizer.update(errors, th.tensor([False, False, False]))
+    assert normalizer.mean.item() == 2.0
+    normalizer.restart()
+    assert normalizer(errors).tolist() == [0.0, 0.0, 0.0]
+    normalizer.update(th.tensor([10.0, 12.0]))
+    assert normalizer.mean.item() == 11.0

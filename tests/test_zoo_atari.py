@@ -1,8 +1,10 @@
 """Native Atari in the Zoo: what ``native_atari`` takes over, and the real commands."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import load_results
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecFrameStack
 
-from sb3_lwm import AtariVecEnv
+from sb3_lwm import LWMDQN, AtariVecEnv
 from sb3_lwm.zoo.atari import native_atari
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -126,6 +128,13 @@ def run(cwd: Path, *arguments: str) -> str:
     return result.stdout + result.stderr
 
 
+SETTINGS = [
+    *("n_envs:2", "learning_starts:200", "batch_size:2", "burn_in:2", "unroll:6", "train_freq:16"),
+    *("encoder_pretraining_updates:1", "pretraining_updates:1"),
+    "vec_env_wrapper:[{'sb3_lwm.zoo.atari.native_atari': {'max_episode_steps': 40, 'ram_envs': 2}}]",
+]
+
+
 def train(cwd: Path, env_id: str) -> list[str]:
     """
     :param cwd: working directory
@@ -133,13 +142,8 @@ def train(cwd: Path, env_id: str) -> list[str]:
     :return: the options with which the other scripts find the run
     """
     options = ["--algo", "lwm_dqn", "--env", env_id, "-f", "logs"]
-    settings = [
-        *("n_envs:2", "learning_starts:200", "batch_size:2", "burn_in:2", "unroll:6", "train_freq:16"),
-        *("encoder_pretraining_updates:1", "pretraining_updates:1"),
-        "vec_env_wrapper:[{'sb3_lwm.zoo.atari.native_atari': {'max_episode_steps': 40, 'ram_envs': 2}}]",
-    ]
     schedule = ["-n", "300", "--eval-freq", "300", "--eval-episodes", "1", "--seed", "1"]
-    output = run(cwd, "-m", "rl_zoo3.train", *options, *schedule, "--conf-file", "atari-small", "-params", *settings)
+    output = run(cwd, "-m", "rl_zoo3.train", *options, *schedule, "--conf-file", "atari-small", "-params", *SETTINGS)
     assert f"Loading hyperparameters from: {REPOSITORY / 'hyperparams/atari-small.yml'}" in output
     return options
 
@@ -180,3 +184,31 @@ def test_evaluate(trained: tuple[Path, list[str]]) -> None:
     lines = (trained[0] / "scores.csv").read_text().splitlines()
     assert lines[0].startswith("started,score,length,rooms,") and len(lines) >= 1 + 3
     assert all(line.split(",")[1:4] == ["0.0", "40", "1"] for line in lines[1:])
+
+
+def test_interrupted_training_keeps_the_model(tmp_path: Path) -> None:
+    variables = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    command = [
+        sys.executable,
+        "-m",
+        "rl_zoo3.train",
+        "--algo",
+        "lwm_dqn",
+        "--env",
+        "MontezumaRevengeNoFrameskip-v4",
+        "-f",
+        "logs",
+    ]
+    command += ["-n", "1000000", "--eval-freq", "-1", "--conf-file", "atari-small", "-params", *SETTINGS]
+    with open(tmp_path / "output.txt", "w+") as output:
+        process = subprocess.Popen(command, cwd=tmp_path, env=variables, stdout=output, stderr=subprocess.STDOUT)
+        log = tmp_path / "output.txt"
+        for _ in range(240):
+            if "n_updates" in log.read_text() or process.poll() is not None:
+                break
+            time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        code = process.wait(timeout=60)
+    assert code == 0 and "n_updates" in log.read_text(), log.read_text()[-3000:]
+    saved = LWMDQN.load(tmp_path / "logs/lwm_dqn/MontezumaRevengeNoFrameskip-v4_1/MontezumaRevengeNoFrameskip-v4.zip")
+    assert saved._n_updates > 0
