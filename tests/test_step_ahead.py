@@ -1,5 +1,6 @@
 """Actions that are sent before an update: the same games, one update of lag, and nothing lost at the ends of a training."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -121,3 +122,13 @@ def test_switches_change_nothing_but_precision_and_speed() -> None:
     features = [model.q_net.extract_features(observations, model.q_net.features_extractor) for model in (plain, mixed)]
     assert not th.equal(*features)
     th.testing.assert_close(*features, atol=0.02, rtol=0.05)
+
+
+@pytest.mark.slow
+def test_compiled_networks_learn_and_load(tmp_path: Path) -> None:
+    model = make_model(compile_networks=True).learn(40)
+    model.save(tmp_path / "model")
+    loaded = LWMDQN.load(tmp_path / "model")
+    assert loaded.compile_networks and model._n_updates > 0
+    frame = np.full((1, 84, 84), 100, np.uint8)
+    assert loaded.predict(frame, deterministic=True)[0] == model.predict(frame, deterministic=True)[0]
