@@ -84,16 +84,31 @@ class LatentWorldModelCallback(BaseCallback):
 
     def _pretrain(self) -> None:
         model = self.world_model
-        if self._can_update_encoder():
-            remaining = self.encoder_pretraining_updates - int(model.n_encoder_updates)
-            self._repeat(self.update_encoder, remaining, "Pretraining the encoder", "world_model/encoder_loss")
-        if self.replay_buffer.can_sample(self.pretraining_sequence_length):
-            remaining = self.pretraining_updates - int(model.n_updates)
-            self._repeat(self._pretrain_predictor, remaining, "Pretraining the world model", "world_model/loss")
-            if remaining > 0:
-                # the errors that it began with are many times those it ends with, and nobody was paid for them
-                model.normalizer.restart()
-            self._is_pretrained = True
+        encoder_updates = self.encoder_pretraining_updates - int(model.n_encoder_updates) if model.encoder_objectives() else 0
+        updates = self.pretraining_updates - int(model.n_updates)
+        if max(encoder_updates, updates) > 0 and not self._has_warm_up():
+            # loaded in the middle of the pretraining, without a replay: a few rows are no random play to learn from
+            return
+        self._repeat(self.update_encoder, encoder_updates, "Pretraining the encoder", "world_model/encoder_loss")
+        self._repeat(self._pretrain_predictor, updates, "Pretraining the world model", "world_model/loss")
+        if updates > 0:
+            self._restart_averages()
+        self._is_pretrained = True
+
+    def _has_warm_up(self) -> bool:
+        lengths = [objective.sequence_length for objective in self.world_model.encoder_objectives().values()]
+        buffer = self.replay_buffer
+        return buffer.written.sum() >= self.model.learning_starts and buffer.can_sample(
+            max([self.pretraining_sequence_length, *lengths])
+        )
+
+    def _restart_averages(self) -> None:
+        # The errors that the pretraining began with are many times those it ends with, and nobody was paid for them.
+        samples = self.replay_buffer.sample_windows(self.pretraining_batch_size, self.pretraining_sequence_length)
+        with th.no_grad():
+            errors = self._errors(samples)
+        self.world_model.normalizer.restart()
+        self.world_model.normalizer.update(errors[1:], ~samples.episode_starts[1:])
 
     def _repeat(self, update: Callable[[], object], n_updates: int, description: str, loss: str) -> None:
         """
@@ -184,7 +199,7 @@ class LatentWorldModelCallback(BaseCallback):
                 "error_mean": model.normalizer.mean,
                 "error_std": model.normalizer.std,
                 "intrinsic_reward_mean": rewards.mean(),
-                "intrinsic_reward_std": rewards.std(),
+                "intrinsic_reward_std": rewards.std(correction=0),
                 "intrinsic_reward_max": rewards.max(),
             }
         )

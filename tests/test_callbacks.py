@@ -276,7 +276,7 @@ def test_logged_values() -> None:
             "world_model/error_mean": teacher.world_model.normalizer.mean.item(),
             "world_model/error_std": teacher.world_model.normalizer.std.item(),
             "world_model/intrinsic_reward_mean": paid.intrinsic_rewards[1:].mean().item(),
-            "world_model/intrinsic_reward_std": paid.intrinsic_rewards[1:].std().item(),
+            "world_model/intrinsic_reward_std": paid.intrinsic_rewards[1:].std(correction=0).item(),
             "world_model/intrinsic_reward_max": paid.intrinsic_rewards[1:].max().item(),
         }
     )

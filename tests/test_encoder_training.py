@@ -9,7 +9,8 @@ import torch as th
 from gymnasium import spaces
 from helpers import NETWORKS, SHORT, VECTOR, RandomEnv, changed, make_random_envs, weights
 
-from sb3_lwm import LWMDQN
+from sb3_lwm import LWMDQN, LatentWorldModelCallback
+from sb3_lwm.type_aliases import SequenceSamples
 from sb3_lwm.world_model import LatentWorldModel
 from sb3_lwm.world_model.normalizer import IntrinsicRewardNormalizer
 
@@ -151,10 +152,31 @@ def test_loss_that_is_not_finite_stops() -> None:
 
 
 def test_averages_begin_anew_after_the_pretraining_and_only_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    restarts = []
-    model = make_model()
+    restarts, payments = [], []
+    model = make_model(prioritized_replay=True)
     monkeypatch.setattr(IntrinsicRewardNormalizer, "restart", lambda self: restarts.append(int(world_model(model).n_updates)))
+    relabel = LatentWorldModelCallback.relabel
+
+    def relabel_and_tell(self: LatentWorldModelCallback, samples: SequenceSamples) -> SequenceSamples:
+        paid = relabel(self, samples)
+        payments.append(paid.intrinsic_rewards.abs().mean().item())
+        return paid
+
+    monkeypatch.setattr(LatentWorldModelCallback, "relabel", relabel_and_tell)
     model.learn(100)
     assert restarts == [SHORT["pretraining_updates"]]
+    # the sequences of the warm-up are rated with their intrinsic rewards
+    assert len(payments) > 2 and min(payments) > 0.1
     model.learn(16, reset_num_timesteps=False)
     assert len(restarts) == 1
+
+
+def test_interrupted_pretraining_waits_for_a_new_warm_up(tmp_path: Path) -> None:
+    model = make_model().learn(56)
+    world_model(model).n_encoder_updates += 1
+    model.save(tmp_path / "model")
+    loaded = LWMDQN.load(tmp_path / "model", env=make_random_envs(IMAGE, n_envs=2))
+    loaded.learn(40, reset_num_timesteps=False)
+    assert int(world_model(loaded).n_encoder_updates) == 1 and loaded._n_updates > 0
+    loaded.learn(24, reset_num_timesteps=False)
+    assert int(world_model(loaded).n_encoder_updates) >= 3
