@@ -71,7 +71,8 @@ def check_arguments(model: "LWMDQN") -> None:
             raise ValueError(f"{name}={value!r}: it must be {allowed}.")
     if model.n_steps >= model.unroll:
         raise ValueError(f"n_steps={model.n_steps} must be smaller than unroll={model.unroll}: lower n_steps or raise unroll.")
-    check_storage(model.storage_device, model.compression)
+    # a model that is loaded to act has no environment, and will have no replay
+    check_storage(model.storage_device, model.compression, must_exist=model.env is not None)
     _check_spaces(model)
     _check_lengths(model)
 

@@ -8,6 +8,8 @@ import torch as th
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
+# Of the free memory: networks, temporary tensors and what else grows during a training need some as well
+USABLE = 0.9
 
 
 class ReplayMemory(NamedTuple):
@@ -45,16 +47,16 @@ class ReplayMemory(NamedTuple):
     def check(self) -> str:
         """
         :return: :meth:`describe`, and what is free
-        :raises MemoryError: if it does not fit; names the largest ``buffer_size`` that would
+        :raises MemoryError: if it needs more than nine tenths of what is free; names the largest ``buffer_size`` that fits
         """
         free = {device: available_memory(device) for device in self.bytes_per_row()}
-        fitting = [free[device] / needed for device, needed in self.bytes_per_row().items() if needed > 0]
+        fitting = [USABLE * free[device] / needed for device, needed in self.bytes_per_row().items() if needed > 0]
         largest = int(min(fitting))
         free_words = ", ".join(f"{_in_words(left)} on {device}" for device, left in free.items())
         sentence = f"{self.describe()} Free: {free_words}."
         if largest < self.buffer_size:
             raise MemoryError(f"{sentence} Use buffer_size <= {largest}{self._other_remedies()}.")
-        if self.compression is not None and self.total > free[th.device("cpu")]:
+        if self.compression is not None and self.total > USABLE * free[th.device("cpu")]:
             sentence += " Without compression it would not fit: watch the memory, or use a smaller buffer_size."
         return sentence
 

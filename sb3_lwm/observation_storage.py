@@ -114,11 +114,11 @@ class TorchStorage(ObservationStorage):
     def write(self, rows: np.ndarray, envs: np.ndarray, observations: Any) -> None:
         # a copy, because PyTorch takes no array that must not be written to
         values = np.array(observations, self.dtype, order="C").reshape(len(envs), math.prod(self.shape)).view(np.uint8)
-        places = th.as_tensor(rows * self.n_envs + envs, device=self.tensor.device)
-        self.tensor[places] = th.as_tensor(values, device=self.tensor.device)
+        places = to_device(rows * self.n_envs + envs, self.tensor.device)
+        self.tensor[places] = to_device(values, self.tensor.device)
 
     def take(self, places: np.ndarray, device: th.device) -> th.Tensor:
-        rows = self.tensor.index_select(0, th.as_tensor(places.ravel(), device=self.tensor.device))
+        rows = self.tensor.index_select(0, to_device(places.ravel(), self.tensor.device))
         return rows.view(_torch_dtype(self.dtype)).reshape(*places.shape, *self.shape).to(device)
 
     @property
@@ -225,10 +225,11 @@ def make_storage(
     return TorchStorage(rows, n_envs, space, storage_device=storage_device)
 
 
-def check_storage(storage_device: th.device | str, compression: str | None) -> th.device:
+def check_storage(storage_device: th.device | str, compression: str | None, must_exist: bool = True) -> th.device:
     """
     :param storage_device: where the observations shall lie
     :param compression: how
+    :param must_exist: whether this machine must have the device
     :return: the device
     :raises ValueError: if there is no such device or compression, or not both together
     """
@@ -236,7 +237,7 @@ def check_storage(storage_device: th.device | str, compression: str | None) -> t
         device = th.device(storage_device)
     except RuntimeError as error:
         raise ValueError(f"storage_device={storage_device!r} is no device: use 'cpu' or 'cuda'.") from error
-    if device.type == "cuda" and not th.cuda.is_available():
+    if must_exist and device.type == "cuda" and not th.cuda.is_available():
         raise ValueError(
             f"storage_device={str(storage_device)!r}: PyTorch finds no GPU here, use 'cpu' or mend its installation."
         )
@@ -277,6 +278,16 @@ def gather(array: np.ndarray, places: np.ndarray, device: th.device) -> th.Tenso
     # "raise" would gather into a copy first
     np.take(flat, places, axis=0, out=taken.numpy(), mode="clip")
     return taken.to(device, non_blocking=taken.is_pinned())
+
+
+def to_device(array: np.ndarray, device: th.device) -> th.Tensor:
+    """
+    :param array: in host memory
+    :param device: of the result
+    :return: the same; a GPU copies it while the program goes on
+    """
+    tensor = th.as_tensor(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _empty(shape: tuple[int, ...], dtype: np.dtype, device: th.device) -> th.Tensor:

@@ -7,6 +7,7 @@ import torch as th
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_lwm.buffers import VEC_NORMALIZE_REMEDY, SequenceReplayBuffer
+from sb3_lwm.observation_storage import to_device
 from sb3_lwm.type_aliases import RecurrentState, SequenceSamples
 
 
@@ -89,12 +90,21 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         for storage, part in zip(self.states, parts, strict=True):
             storage[slots, envs] = part
 
-    def unrated_sequences(self) -> np.ndarray:
-        """:return: (k,) int, ids of the complete sequences that have no priority yet"""
+    def _unrated(self) -> tuple[np.ndarray, np.ndarray]:
+        """:return: (n_envs,) int each, numbers of the first sequence without a priority, and of the first that is not whole"""
         oldest = -(-(self.written - self.buffer_size) // self.stride)
         first = np.maximum(self.next_to_rate, oldest)
         # numbers of sequences whose last row is there
-        end = np.maximum((self.written - self.sequence_length) // self.stride + 1, first)
+        return first, np.maximum((self.written - self.sequence_length) // self.stride + 1, first)
+
+    def n_unrated(self) -> int:
+        """:return: how many complete sequences have no priority yet"""
+        first, end = self._unrated()
+        return int((end - first).sum())
+
+    def unrated_sequences(self) -> np.ndarray:
+        """:return: (k,) int, ids of the complete sequences that have no priority yet; they are returned once"""
+        first, end = self._unrated()
         self.next_to_rate = end
         counts = end - first
         envs = np.repeat(self._envs, counts)
@@ -130,7 +140,7 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         # side="right" never finds a sequence of weight 0
         drawn = np.searchsorted(cumulative, np.random.rand(batch_size) * cumulative[-1], side="right")
         importance = self.weights.reshape(-1)[drawn] ** -self.importance_exponent
-        importance_weights = th.as_tensor(importance / importance.max(), dtype=th.float32, device=self.device)
+        importance_weights = to_device((importance / importance.max()).astype(np.float32), self.device)
         return self.sequences(drawn)._replace(importance_weights=importance_weights)
 
     def sequences(self, sequence_ids: np.ndarray) -> SequenceSamples:

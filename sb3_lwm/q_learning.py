@@ -90,11 +90,14 @@ class SequenceDQN(RecurrentDQN):
 
     def _rate_new_sequences(self, batch_size: int) -> None:
         """
-        A new sequence enters the prioritised replay with its own TD error (R2D2, section 2.3).
+        A new sequence enters the prioritised replay with its own TD error (R2D2, section 2.3). They wait for each other, since
+        a batch takes a GPU hardly longer than one.
 
         :param batch_size: sequences that are rated at a time
         """
         if not isinstance(self.replay_buffer, PrioritizedSequenceReplayBuffer):
+            return
+        if self.replay_buffer.n_unrated() < batch_size and self.replay_buffer.weights.any():
             return
         sequence_ids = self.replay_buffer.unrated_sequences()
         for start in range(0, len(sequence_ids), batch_size):

@@ -34,8 +34,6 @@ class RecurrentDQN(SequenceReplayDQN):
     _next_state: RecurrentState | None = None
     # actions that the environments carry out already
     _sent_actions: np.ndarray | None = None
-    # ids of sequences and their priorities, which are read back from a GPU when it has nothing else to do
-    _new_priorities: list[tuple[np.ndarray, th.Tensor]]
 
     @property
     def reads_scalars(self) -> bool:
@@ -60,6 +58,7 @@ class RecurrentDQN(SequenceReplayDQN):
             if self.verbose >= 1:
                 print(sentence)
             self.replay_buffer = self._make_replay_buffer(self.buffer_size)
+            self._new_priorities = []
         is_reset = reset_num_timesteps or self._last_obs is None
         result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         if is_reset:

@@ -4,6 +4,8 @@ import pathlib
 import pickle
 from typing import Any, TypeVar
 
+import numpy as np
+import torch as th
 from stable_baselines3.common.save_util import load_from_pkl, open_path
 from stable_baselines3.dqn.dqn import DQN
 
@@ -31,6 +33,8 @@ class SequenceReplayDQN(DQN):
     importance_exponent: float
     storage_device: str
     compression: str | None
+    # ids of sequences and their priorities, which are read back from a GPU when it has nothing else to do
+    _new_priorities: list[tuple[np.ndarray, th.Tensor]]
 
     @property
     def sequence_length(self) -> int:
@@ -138,3 +142,4 @@ class SequenceReplayDQN(DQN):
         buffer.sequence_length = expected.sequence_length
         buffer.device = self.device
         self.replay_buffer = buffer
+        self._new_priorities = []

@@ -140,6 +140,6 @@ def test_attributes_and_methods() -> None:
     with pytest.raises(AttributeError, match="no method 'clone_state', only get_action_meanings, get_ram, render"):
         env.env_method("clone_state")
     env.reset()
-    with pytest.raises(ValueError, match="Game 0 has no shadow: make the AtariVecEnv with ram_envs=1 or a render_mode"):
+    with pytest.raises(ValueError, match="Game 0 has no shadow: make the AtariVecEnv with ram_envs=2 or a render_mode"):
         env.env_method("get_ram")
     env.close()

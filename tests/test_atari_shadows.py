@@ -42,21 +42,21 @@ def test_shadow_that_strays_is_an_error() -> None:
 def test_ram_and_rooms(tmp_path: Path) -> None:
     env = make("PrivateEyeNoFrameskip-v4", n_envs=2, ram_envs=1, max_episode_steps=100, monitor_dir=tmp_path)
     with pytest.raises(RuntimeError, match=r"no game yet: call reset\(\) first"):
-        env.env_method("get_ram", indices=0)
+        env.env_method("get_ram", indices=1)
     env.reset()
     right = env.env_method("get_action_meanings")[0].index("RIGHT")
     rooms = set()
     for _ in range(100):
-        (ram,) = env.env_method("get_ram", indices=0)
+        (ram,) = env.env_method("get_ram", indices=1)
         assert ram.shape == (128,) and ram.dtype == np.uint8
         rooms.add(ram[92])
         _, _, _, infos = env.step(np.full(2, right))
     assert len(rooms) >= 3
     # the room of the last step is that of the record only: the RAM is the next game's already
-    assert infos[0]["episode"]["rooms"] - len(rooms) in (0, 1)
-    assert "rooms" not in infos[1]["episode"]
+    assert infos[1]["episode"]["rooms"] - len(rooms) in (0, 1)
+    assert "rooms" not in infos[0]["episode"]
     env.close()
-    assert load_results(str(tmp_path)).rooms.dropna().tolist() == [infos[0]["episode"]["rooms"]]
+    assert load_results(str(tmp_path)).rooms.dropna().tolist() == [infos[1]["episode"]["rooms"]]
 
 
 def test_pictures() -> None:

@@ -279,3 +279,21 @@ def test_priorities_are_those_of_the_td_errors() -> None:
     model._store_priorities()
     # 0.75 * 3 + 0.25 * 2 and 0.75 * 8 + 0.25 * 4
     np.testing.assert_allclose(buffer.weights[[3, 5], 0], [2.75**0.5, 7.0**0.5], rtol=1e-6)
+
+
+def test_new_sequences_wait_until_they_are_a_batch() -> None:
+    model = make_model(prioritized_replay=True).learn(80)
+    buffer = model.replay_buffer
+    assert isinstance(buffer, PrioritizedSequenceReplayBuffer)
+    buffer.next_to_rate -= 1
+    waiting = buffer.n_unrated()
+    assert waiting > 0
+    model._rate_new_sequences(waiting + 1)
+    assert buffer.n_unrated() == waiting
+    model._rate_new_sequences(waiting)
+    assert buffer.n_unrated() == 0
+    # the first ones never wait: there would be nothing to draw
+    buffer.weights[:] = 0.0
+    buffer.next_to_rate -= 1
+    model._rate_new_sequences(waiting + 1)
+    assert buffer.n_unrated() == 0

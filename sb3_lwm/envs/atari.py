@@ -60,9 +60,9 @@ class AtariVecEnv(VecEnv):
     :param num_threads: 0 for one a game, up to the number of cores
     :param render_mode: ``"rgb_array"``, ``"human"`` or None; every game then has a shadow
     :param monitor_dir: folder for one ``<number>.monitor.csv`` a game; None writes no files
-    :param ram_envs: the first so many games are followed by a shadow, one more emulator that plays the same game in the
-        calling thread, for ``env_method("get_ram")``; where the RAM tells the room, their records have ``rooms``, the
-        number of rooms seen in the game
+    :param ram_envs: the last so many games, which explore least where epsilons differ, are followed by a shadow, one more
+        emulator that plays the same game in the calling thread, for ``env_method("get_ram")``; where the RAM tells the
+        room, their records have ``rooms``, the number of rooms seen in the game
     :raises ValueError: if there is no such game, or an argument is out of its range
     """
 
@@ -94,9 +94,8 @@ class AtariVecEnv(VecEnv):
         self._native: AtariVectorEnv | None = start_games(
             found, n_envs, num_threads, max_frames, frame_skip, noop_max, terminal_on_life_loss
         )
-        self._shadows = AtariShadows(
-            found, n_envs if render_mode else ram_envs, frame_skip, max_frames, display=render_mode == "human"
-        )
+        followed = range(0 if render_mode else max(n_envs - ram_envs, 0), n_envs)
+        self._shadows = AtariShadows(found, followed, frame_skip, max_frames, display=render_mode == "human")
         self._action_meanings = [action.name for action in self._native.ale.get_action_set()]
         pressed = use_fire_reset and "FIRE" in self._action_meanings
         self._fire = self._action_meanings.index("FIRE") if pressed else None

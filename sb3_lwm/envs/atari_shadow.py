@@ -102,17 +102,18 @@ class AtariShadow:
 
 class AtariShadows:
     """
-    The shadows of the first games of a vectorised environment.
+    The shadows of some games of a vectorised environment.
 
     :param game: the game
-    :param count: number of shadows
+    :param envs: numbers of the games that have one
     :param frame_skip: frames of a step
     :param max_frames: frames of the steps after which a game is cut short
     :param display: open a window for each and play the sound
     """
 
-    def __init__(self, game: AtariGame, count: int, frame_skip: int, max_frames: int, display: bool) -> None:
-        self._shadows = [AtariShadow(game, frame_skip, max_frames, display) for _ in range(count)]
+    def __init__(self, game: AtariGame, envs: range, frame_skip: int, max_frames: int, display: bool) -> None:
+        self._envs = envs
+        self._shadows = {env: AtariShadow(game, frame_skip, max_frames, display) for env in envs}
         self._columns = ("rooms",) if game.rom in ROOM_BYTES else ()
 
     def of(self, env: int) -> AtariShadow:
@@ -121,8 +122,9 @@ class AtariShadows:
         :return: its shadow
         :raises ValueError: if it has none
         """
-        if env >= len(self._shadows):
-            raise ValueError(f"Game {env} has no shadow: make the AtariVecEnv with ram_envs={env + 1} or a render_mode.")
+        if env not in self._shadows:
+            needed = self._envs.stop - env
+            raise ValueError(f"Game {env} has no shadow: make the AtariVecEnv with ram_envs={needed} or a render_mode.")
         return self._shadows[env]
 
     def columns(self, env: int) -> tuple[str, ...]:
@@ -130,7 +132,7 @@ class AtariShadows:
         :param env: number of a game
         :return: what :meth:`follow` tells of it when it ends
         """
-        return self._columns if env < len(self._shadows) else ()
+        return self._columns if env in self._shadows else ()
 
     def reset(self, seeds: npt.NDArray[np.int64], state: dict[str, npt.NDArray[np.int32]]) -> None:
         """
@@ -140,7 +142,7 @@ class AtariShadows:
         :param state: ale-py's info, (n_envs,) int32 each
         :raises RuntimeError: if a shadow plays another game
         """
-        for env, shadow in enumerate(self._shadows):
+        for env, shadow in self._shadows.items():
             if seeds[env] >= 0:
                 shadow.seed(int(seeds[env]))
             shadow.reset(int(state["episode_frame_number"][env]))
@@ -164,7 +166,7 @@ class AtariShadows:
         :raises RuntimeError: if a shadow plays another game
         """
         seen: dict[int, dict[str, int]] = {}
-        for env, shadow in enumerate(self._shadows):
+        for env, shadow in self._shadows.items():
             played = shadow.step(int(actions[env]))
             if played != (rewards[env], ends[env]):
                 raise self._lost(env, f"(reward, end) {played} instead of {(int(rewards[env]), bool(ends[env]))}")

@@ -11,7 +11,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import gymnasium as gym
 import numpy as np
 import rl_zoo3.import_envs  # noqa: F401  registers the Atari games
 from huggingface_sb3 import EnvironmentName
@@ -23,6 +22,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_lwm.envs import AtariVecEnv
+from sb3_lwm.envs.atari_games import ROOM_BYTES, find_game
 from sb3_lwm.evaluation import Game, play_games
 from sb3_lwm.lwm_dqn import LWMDQN
 
@@ -41,7 +41,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--load-checkpoint", help="the checkpoint of this step")
     parser.add_argument("--load-last-checkpoint", action="store_true", help="the last checkpoint")
     parser.add_argument("--n-games", type=int, default=128, help="games that count")
-    parser.add_argument("--n-envs", type=int, default=16, help="games at a time")
+    parser.add_argument("--n-envs", type=int, default=128, help="games at a time")
     parser.add_argument("--eps", type=float, help="random actions, by default the run's evaluation_eps")
     parser.add_argument("--max-episode-steps", type=int, default=10_000, help="of an Atari game")
     parser.add_argument("--seed", type=int, default=0, help="of the games and the random actions")
@@ -56,12 +56,13 @@ def make_env(options: argparse.Namespace) -> VecEnv:
     :return: the environments, which report whole games
     """
     if ExperimentManager.is_atari(options.env):
+        has_rooms = find_game(options.env, None, None).rom in ROOM_BYTES
         return AtariVecEnv(
-            gym.spec(options.env),
+            options.env,
             options.n_envs,
             seed=options.seed,
             max_episode_steps=options.max_episode_steps,
-            ram_envs=options.n_envs,
+            ram_envs=options.n_envs if has_rooms else 0,
         )
     return make_vec_env(options.env, options.n_envs, seed=options.seed)
 
