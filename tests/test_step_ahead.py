@@ -125,6 +125,8 @@ def test_switches_change_nothing_but_precision_and_speed() -> None:
 
 
 @pytest.mark.slow
+# of torch.compile itself
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_compiled_networks_learn_and_load(tmp_path: Path) -> None:
     model = make_model(compile_networks=True).learn(40)
     model.save(tmp_path / "model")
