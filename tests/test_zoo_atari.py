@@ -200,15 +200,26 @@ def test_interrupted_training_keeps_the_model(tmp_path: Path) -> None:
         "logs",
     ]
     command += ["-n", "1000000", "--eval-freq", "-1", "--conf-file", "atari-small", "-params", *SETTINGS]
-    with open(tmp_path / "output.txt", "w+") as output:
-        process = subprocess.Popen(command, cwd=tmp_path, env=variables, stdout=output, stderr=subprocess.STDOUT)
-        log = tmp_path / "output.txt"
-        for _ in range(240):
-            if "n_updates" in log.read_text() or process.poll() is not None:
-                break
-            time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
-        code = process.wait(timeout=60)
+    log = tmp_path / "output.txt"
+    with open(log, "w") as output:
+        # a shell that runs the tests in the background lets its children ignore the signal
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=variables,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        try:
+            for _ in range(240):
+                if "n_updates" in log.read_text() or process.poll() is not None:
+                    break
+                time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            code = process.wait(timeout=60)
+        finally:
+            process.kill()
     assert code == 0 and "n_updates" in log.read_text(), log.read_text()[-3000:]
     saved = LWMDQN.load(tmp_path / "logs/lwm_dqn/MontezumaRevengeNoFrameskip-v4_1/MontezumaRevengeNoFrameskip-v4.zip")
     assert saved._n_updates > 0
