@@ -35,7 +35,7 @@ class AtariVecEnv(VecEnv):
     What differs from ``AtariWrapper``:
 
     - Rewards, lives and ends are the same, frames nearly: here grey comes before the maximum, there after it. They
-      differ by 0.05 of 255 on average at most.
+      differ by 0.05 of 255 on average at most; both are resized by area, and in Breakout they are identical.
     - The first action of every life is FIRE, in games that know it (``use_fire_reset``), whatever was chosen: many games
       wait for it. SB3 plays it unseen between two episodes, then the third action, and a no-op before both after a lost
       life. Here nothing is unseen: the frame that ends one life begins the next.
