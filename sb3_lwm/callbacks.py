@@ -75,12 +75,13 @@ class LatentWorldModelCallback(BaseCallback):
             return
         if not self._is_pretrained:
             self._pretrain()
-        elif self._can_update_encoder():
+        elif 0 < self._encoder_window() and self.replay_buffer.can_sample(self._encoder_window()):
             self.update_encoder()
 
-    def _can_update_encoder(self) -> bool:
-        lengths = [objective.sequence_length for objective in self.world_model.encoder_objectives().values()]
-        return bool(lengths) and self.replay_buffer.can_sample(max(lengths))
+    def _encoder_window(self) -> int:
+        """:return: rows that an update of the encoder draws at once, 0 if there is none"""
+        objectives = self.world_model.encoder_objectives().values()
+        return max((objective.sequence_length for objective in objectives), default=0)
 
     def _pretrain(self) -> None:
         model = self.world_model
@@ -96,11 +97,8 @@ class LatentWorldModelCallback(BaseCallback):
         self._is_pretrained = True
 
     def _has_warm_up(self) -> bool:
-        lengths = [objective.sequence_length for objective in self.world_model.encoder_objectives().values()]
-        buffer = self.replay_buffer
-        return buffer.written.sum() >= self.model.learning_starts and buffer.can_sample(
-            max([self.pretraining_sequence_length, *lengths])
-        )
+        longest = max(self.pretraining_sequence_length, self._encoder_window())
+        return self.replay_buffer.written.sum() >= self.model.learning_starts and self.replay_buffer.can_sample(longest)
 
     def _restart_averages(self) -> None:
         # The errors that the pretraining began with are many times those it ends with, and nobody was paid for them.
