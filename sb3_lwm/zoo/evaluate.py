@@ -1,8 +1,9 @@
 """
 ``python -m sb3_lwm.zoo evaluate``: scores of whole games of a trained agent, counted as papers count them and as is fair.
 
-Beside the first games to finish, which favour short ones, it reports the first games that were started, and for the games
-whose memory tells (Montezuma's Revenge, Venture, Private Eye) the number of rooms that were visited.
+The agent may be of any algorithm of the Zoo. Beside the first games to finish, which favour short ones, it reports the first
+games that were started, and for the games whose memory tells (Montezuma's Revenge, Venture, Private Eye) the number of rooms
+that were visited.
 """
 
 import argparse
@@ -10,21 +11,23 @@ import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import rl_zoo3.import_envs  # noqa: F401  registers the Atari games
+import rl_zoo3.import_envs  # noqa: F401  registers the environments
+import yaml
 from huggingface_sb3 import EnvironmentName
 from rich.console import Console
 from rich.table import Table
 from rl_zoo3.exp_manager import ExperimentManager
-from rl_zoo3.utils import get_model_path
-from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import VecEnv
+from rl_zoo3.utils import ALGOS, create_test_env, get_model_path, get_saved_hyperparams
+from stable_baselines3.common.utils import set_random_seed
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_lwm.envs import AtariVecEnv
 from sb3_lwm.envs.atari_games import ROOM_BYTES, find_game
 from sb3_lwm.evaluation import Game, play_games
-from sb3_lwm.lwm_dqn import LWMDQN
+from sb3_lwm.policies import LWMPolicy
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -34,7 +37,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(prog="python -m sb3_lwm.zoo evaluate", description="Scores of whole games.")
     parser.add_argument("--env", required=True, help="id of the environment")
-    parser.add_argument("--algo", default="lwm_dqn", choices=["lwm_dqn"], help="the algorithm")
+    parser.add_argument("--algo", default="lwm_dqn", choices=list(ALGOS), help="the algorithm")
     parser.add_argument("-f", "--folder", default="logs", help="log folder of the training")
     parser.add_argument("--exp-id", type=int, default=0, help="number of the run, 0 for the latest")
     parser.add_argument("--load-best", action="store_true", help="the best model instead of the last")
@@ -42,7 +45,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--load-last-checkpoint", action="store_true", help="the last checkpoint")
     parser.add_argument("--n-games", type=int, default=128, help="games that count")
     parser.add_argument("--n-envs", type=int, default=128, help="games at a time")
-    parser.add_argument("--eps", type=float, help="random actions, by default the run's evaluation_eps")
+    parser.add_argument("--eps", type=float, help="random actions, by default the run's evaluation_eps; of lwm_dqn only")
     parser.add_argument("--max-episode-steps", type=int, default=10_000, help="of an Atari game")
     parser.add_argument("--seed", type=int, default=0, help="of the games and the random actions")
     parser.add_argument("--device", default="auto", help="of the networks")
@@ -50,9 +53,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def make_env(options: argparse.Namespace) -> VecEnv:
+def make_env(options: argparse.Namespace, run: str) -> VecEnv:
     """
     :param options: of the command line
+    :param run: folder of the training, whose wrappers and ``env_kwargs`` are used
     :return: the environments, which report whole games
     """
     if ExperimentManager.is_atari(options.env):
@@ -64,7 +68,42 @@ def make_env(options: argparse.Namespace) -> VecEnv:
             max_episode_steps=options.max_episode_steps,
             ram_envs=options.n_envs if has_rooms else 0,
         )
-    return make_vec_env(options.env, options.n_envs, seed=options.seed)
+    hyperparameters, statistics = get_saved_hyperparams(os.path.join(run, EnvironmentName(options.env)), test_mode=True)
+    return create_test_env(
+        options.env,
+        options.n_envs,
+        stats_path=statistics,
+        seed=options.seed,
+        should_render=False,
+        env_kwargs=_env_kwargs(hyperparameters, run, options.env),
+        hyperparams=hyperparameters,
+        vec_env_cls=DummyVecEnv,
+    )
+
+
+def _env_kwargs(hyperparameters: dict[str, Any], run: str, env_id: str) -> dict[str, Any]:
+    """
+    :param hyperparameters: of the run; loses its ``env_kwargs``, which the Zoo would not expect there
+    :param run: folder of the training
+    :param env_id: id of the environment
+    :return: what the training's environments were made with; the command line goes before the hyperparameters
+    """
+    kwargs = hyperparameters.pop("env_kwargs", {})
+    file = Path(run, EnvironmentName(env_id), "args.yml")
+    # the Zoo writes it with Python's own types in it
+    given = yaml.unsafe_load(file.read_text(encoding="utf-8"))["env_kwargs"] if file.exists() else None
+    return kwargs if given is None else given
+
+
+def set_epsilon(policy: LWMPolicy, epsilon: float | None) -> float:
+    """
+    :param policy: of the agent
+    :param epsilon: share of random actions, None for the policy's own
+    :return: the one in force
+    """
+    if epsilon is not None:
+        policy.evaluation_eps = epsilon
+    return policy.evaluation_eps
 
 
 def print_scores(label: str, games: list[Game], table: Table) -> None:
@@ -85,12 +124,12 @@ def print_scores(label: str, games: list[Game], table: Table) -> None:
     )
 
 
-def write_games(path: Path, games: list[Game], options: argparse.Namespace, epsilon: float) -> None:
+def write_games(path: Path, games: list[Game], options: argparse.Namespace, epsilon: float | None) -> None:
     """
     :param path: of a csv file, replaced if there is one
     :param games: a row each
     :param options: of the command line
-    :param epsilon: share of random actions
+    :param epsilon: share of random actions, None if the agent has none of its own
     """
     temporary = path.with_name(path.name + ".part")
     with open(temporary, "w", newline="", encoding="utf-8") as file:
@@ -105,16 +144,18 @@ def main() -> None:
     options = parse()
     name = EnvironmentName(options.env)
     checkpoint = (options.load_best, options.load_checkpoint, options.load_last_checkpoint)
-    _, path, _ = get_model_path(options.exp_id, options.folder, options.algo, name, *checkpoint)
-    model = LWMDQN.load(path, device=options.device)
-    if options.eps is not None:
-        model.policy.evaluation_eps = options.eps
-    model.set_random_seed(options.seed)
-    env = make_env(options)
-    scores = play_games(model, env, options.n_games)
+    _, path, run = get_model_path(options.exp_id, options.folder, options.algo, name, *checkpoint)
+    model = ALGOS[options.algo].load(path, device=options.device)
+    policy = model.policy
+    epsilon = set_epsilon(policy, options.eps) if isinstance(policy, LWMPolicy) else None
+    set_random_seed(options.seed)
+    env = make_env(options, run)
+    # as the Zoo's enjoy
+    is_random = epsilon is not None or ExperimentManager.is_atari(options.env) or ExperimentManager.is_minigrid(options.env)
+    scores = play_games(model, env, options.n_games, deterministic=not is_random)
     env.close()
-    epsilon = model.policy.evaluation_eps
-    table = Table("games", "mean score", "standard error", "scores", "mean steps", "rooms", title=f"{path}, epsilon {epsilon}")
+    title = path if epsilon is None else f"{path}, epsilon {epsilon}"
+    table = Table("games", "mean score", "standard error", "scores", "mean steps", "rooms", title=title)
     print_scores(f"first {options.n_games} games to finish", scores.first_finished, table)
     print_scores(f"first {options.n_games} games started", scores.first_started, table)
     # wide enough for a file, too
