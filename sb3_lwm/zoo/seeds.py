@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 # How long an interrupted training may take to save its model, in seconds
 GRACE = 60.0
 INTERRUPTED = 130
+TRAIN = ["-m", "sb3_lwm.zoo", "train"]
 
 
 class Run:
@@ -35,7 +36,7 @@ class Run:
     def __init__(self, seed: int, options: Sequence[str], log: Path) -> None:
         self.seed = seed
         self.log = log
-        command = [sys.executable, "-u", "-m", "sb3_lwm.zoo", "train", *options, "--seed", str(seed)]
+        command = [sys.executable, "-u", *TRAIN, *options, "--seed", str(seed)]
         # Seeds side by side need a core each; PyTorch would take all of them for every one.
         variables = {"OMP_NUM_THREADS": "1", **os.environ}
         with open(log, "x") as output:

@@ -117,6 +117,8 @@ def require_results() -> None:
     """rl_zoo3 2.9.2: plot_from_file ends in an IndexError or KeyError if all_plots had too little to gather."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("-i", "--input")
+    # or it would be -i with the value qm
+    parser.add_argument("-iqm", "--iqm", action="store_true")
     path = parser.parse_known_args(sys.argv[1:])[0].input
     if path is None:
         return
