@@ -1,5 +1,6 @@
 """Figures of the Zoo's plots as files: the scripts themselves show all of them, but save one at most."""
 
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -28,5 +29,7 @@ def figures_kept_in(folder: str | None) -> Iterator[None]:
         figure = plt.figure(number)
         title = figure.canvas.manager.get_window_title() if figure.canvas.manager else f"figure {number}"
         path = Path(folder, re.sub(r"[^\w.-]+", "_", title) + ".png")
-        figure.savefig(path, dpi=150)
+        temporary = path.with_name(path.name + ".part")
+        figure.savefig(temporary, format="png", dpi=150)
+        os.replace(temporary, path)
         print(f"Saved {path}")

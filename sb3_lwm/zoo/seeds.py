@@ -1,5 +1,6 @@
 """
-``python -m sb3_lwm.zoo seeds``: the same training with several seeds, side by side, for any algorithm of the Zoo.
+``python -m sb3_lwm.zoo seeds``: the same training with several seeds, side by side, for any algorithm of the Zoo
+(Linux and macOS).
 
 Each seed is a process of its own that runs ``train`` and writes what it prints into a file. All options but ours are
 train's.
