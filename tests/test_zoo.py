@@ -1,17 +1,14 @@
-"""The Zoo knows the algorithm: registration, hyperparameters, and the real commands on a wheel in a foreign directory."""
+"""The Zoo knows the algorithm: registration, hyperparameters, and what the wheel holds."""
 
 import argparse
 import importlib.util
 import inspect
-import os
 import runpy
-import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import pytest
@@ -19,13 +16,13 @@ import yaml
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import ALGOS, get_wrapper_class
 from stable_baselines3.common.env_util import make_vec_env
+from zoo_commands import REPOSITORY, Installation
 
 import sb3_lwm
 from sb3_lwm.zoo import find_hyperparameters, hyperparameters, register
-from sb3_lwm.zoo.__main__ import main
+from sb3_lwm.zoo.__main__ import SCRIPTS, main
 from sb3_lwm.zoo.registration import _PatchedOnFirstUse
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 LABYRINTHS = ["POL-3x3-v0", "POL-4x4-v0", "POL-5x5-v0", "POL-6x6-v0", "POL-v0"]
 # Keys of a block that the Zoo takes for itself; all others go to the constructor.
 ZOO_KEYS = {
@@ -69,8 +66,9 @@ def test_patch_waits_for_a_module_that_is_being_imported() -> None:
     module = ModuleType("rl_zoo3.exp_manager")
     module.__class__ = _PatchedOnFirstUse
     assert not hasattr(module, "ExperimentManager")
-    module.__dict__["ExperimentManager"] = type("ExperimentManager", (), {"__init__": lambda self, algo: None})
-    assert hasattr(module.ExperimentManager.__init__, "finds_lwm_dqn_hyperparameters")
+    names = ("__init__", "create_log_folder", "setup_experiment", "_preprocess_hyperparams")
+    module.__dict__["ExperimentManager"] = type("ExperimentManager", (), {name: lambda self: None for name in names})
+    assert module.ExperimentManager.knows_lwm_dqn
     assert type(module) is ModuleType
 
 
@@ -91,6 +89,18 @@ def test_entry_names_the_scripts(
     output = "".join(capsys.readouterr())
     assert "python -m sb3_lwm.zoo" in output
     assert not arguments or ("record_video" in output and "plot_train" in output)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_entry_runs_the_script_with_its_own_arguments(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(runpy, "run_module", lambda module, **_: calls.append((module, sys.argv[1:])))
+    monkeypatch.setattr(sys, "argv", ["zoo", script, "--help"])
+    # what they change is tested in test_zoo_workarounds
+    monkeypatch.setitem(SCRIPTS, script, SCRIPTS[script]._replace(workarounds=()))
+    main()
+    assert calls == [(SCRIPTS[script].module, ["--help"])]
+    assert importlib.util.find_spec(SCRIPTS[script].module) is not None
 
 
 # --- Hyperparameters ---
@@ -149,59 +159,7 @@ def test_block_constructs_a_model(key: str, block: dict[str, Any]) -> None:
     env.close()
 
 
-# --- The commands, on a wheel, in a directory that has nothing to do with the repository ---
-
-
-class Installation(NamedTuple):
-    """A wheel, and the folder in which it was installed."""
-
-    wheel: Path
-    site: Path
-
-    def run(self, cwd: Path, *arguments: str) -> str:
-        """
-        :param cwd: working directory, also the first place where Python looks for modules
-        :param arguments: of the Python interpreter
-        :return: everything that was printed
-        """
-        # The wheel goes before an editable install that the environment may have.
-        variables = {**os.environ, "PYTHONPATH": str(self.site), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
-        command = [sys.executable, *arguments]
-        result = subprocess.run(command, cwd=cwd, env=variables, text=True, capture_output=True, timeout=300)
-        assert result.returncode == 0, f"{command} failed:\n{result.stdout}\n{result.stderr}"
-        return result.stdout + result.stderr
-
-
-@pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"  # a copy: building leaves files behind, and would pick up those of an earlier build
-    for package in ("sb3_lwm", "hyperparams"):
-        shutil.copytree(REPOSITORY / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("setup.cfg", "pyproject.toml", "custom_envs.py", "LICENSE", "README.md"):
-        shutil.copy(REPOSITORY / file, source)
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", source, "--no-deps", "--no-build-isolation", "--wheel-dir", folder], check=True)
-    (wheel,) = folder.glob("*.whl")
-    subprocess.run([*pip, "install", "--no-deps", "--target", folder / "site", wheel], check=True)
-    return Installation(wheel, folder / "site")
-
-
-TRAIN = [
-    *("--algo", "lwm_dqn", "--env", "POL-3x3-v0", "-n", "400", "--eval-freq", "400", "--eval-episodes", "2", "-params"),
-    *("n_envs:2", "learning_starts:200", "buffer_size:1000", "batch_size:4", "burn_in:2", "unroll:4"),
-    *("pretraining_updates:2", "pretraining_batch_size:4", "pretraining_sequence_length:8"),
-]
-PLAY = ["--algo", "lwm_dqn", "--env", "POL-3x3-v0", "-f", "logs"]
-
-
-@pytest.fixture(scope="module")
-def trained(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The working directory of a training with the Zoo's own command."""
-    cwd = tmp_path_factory.mktemp("anywhere")
-    output = installation.run(cwd, "-m", "rl_zoo3.train", *TRAIN)
-    assert f"Loading hyperparameters from: {installation.site / 'sb3_lwm/hyperparams/labyrinth.yml'}" in output
-    return cwd
+# --- The wheel, in a directory that has nothing to do with the repository ---
 
 
 def test_wheel_is_complete(installation: Installation) -> None:
@@ -217,41 +175,6 @@ def test_import_of_the_package_leaves_the_zoo_alone(installation: Installation, 
     version, file, zoo = installation.run(tmp_path, "-c", code).split()
     assert (version, zoo) == (sb3_lwm.__version__, "False")
     assert Path(file).is_relative_to(installation.site)
-
-
-def test_train(trained: Path) -> None:
-    run = trained / "logs/lwm_dqn/POL-3x3-v0_1"
-    assert {"POL-3x3-v0.zip", "best_model.zip", "evaluations.npz"} <= {path.name for path in run.iterdir()}
-
-
-def test_enjoy(installation: Installation, trained: Path) -> None:
-    output = installation.run(trained, "-m", "rl_zoo3.enjoy", *PLAY, "--no-render", "-n", "1100")
-    assert "Mean reward: " in output
-
-
-def test_enjoy_with_rendering(installation: Installation, trained: Path) -> None:
-    output = installation.run(trained, "-m", "rl_zoo3.enjoy", *PLAY, "-n", "3")
-    assert output.count("of 9 cells") >= 4  # one picture of the reset, then one of each step
-
-
-def test_record_video(installation: Installation, trained: Path) -> None:
-    installation.run(trained, "-m", "rl_zoo3.record_video", *PLAY, "-n", "5", "-o", "videos")
-    assert list((trained / "videos").glob("*.mp4"))
-
-
-@pytest.mark.skipif(importlib.util.find_spec("rliable") is None, reason="needs the extra 'plots'")
-def test_plots(installation: Installation, trained: Path) -> None:
-    options = ["-a", "lwm_dqn", "-e", "POL-3x3-v0", "-f", "logs", "--no-display", "-o", "results"]
-    output = installation.run(trained, "-m", "rl_zoo3.plots.all_plots", *options)
-    assert "POL-3x3" in output
-    assert (trained / "results.pkl").exists()
-
-
-def test_own_entry(installation: Installation, tmp_path: Path) -> None:
-    # A custom_envs of the user's hides ours: this entry must do without.
-    (tmp_path / "custom_envs.py").write_text("")
-    output = installation.run(tmp_path, "-m", "sb3_lwm.zoo", "train", *TRAIN)
-    assert "Saving to logs/lwm_dqn/POL-3x3-v0_1" in output
 
 
 def test_custom_envs_of_the_user(installation: Installation, tmp_path: Path) -> None:

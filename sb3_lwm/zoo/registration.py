@@ -10,6 +10,7 @@ from rl_zoo3.utils import ALGOS
 
 from sb3_lwm.lwm_dqn import LWMDQN
 from sb3_lwm.zoo.hyperparameters import find_hyperparameters, resolve_variant
+from sb3_lwm.zoo.workarounds import mend_experiment_manager
 
 ALGORITHM = "lwm_dqn"
 
@@ -21,7 +22,7 @@ class _PatchedOnFirstUse(ModuleType):
         value = super().__getattribute__(name)
         if name == "ExperimentManager":
             self.__class__ = ModuleType  # type: ignore[assignment]
-            _find_hyperparameters_by_default(value)
+            _patch(value)
         return value
 
 
@@ -35,21 +36,29 @@ def register() -> None:
     ALGOS[ALGORITHM] = LWMDQN
     exp_manager = importlib.import_module("rl_zoo3.exp_manager")
     if hasattr(exp_manager, "ExperimentManager"):
-        _find_hyperparameters_by_default(exp_manager.ExperimentManager)
+        _patch(exp_manager.ExperimentManager)
     else:
         # rl_zoo3.exp_manager imports custom_envs, which calls us, before it defines the class.
         exp_manager.__class__ = _PatchedOnFirstUse
+
+
+def _patch(experiment_manager: type) -> None:
+    """
+    :param experiment_manager: the class, changed in place, once: the Zoo's modules have imported it by name
+    """
+    if not hasattr(experiment_manager, "knows_lwm_dqn"):
+        _find_hyperparameters_by_default(experiment_manager)
+        mend_experiment_manager(experiment_manager, ALGORITHM)
+        experiment_manager.knows_lwm_dqn = True  # type: ignore[attr-defined]
 
 
 def _find_hyperparameters_by_default(experiment_manager: type) -> None:
     """
     Let ``ExperimentManager`` look into our files when it is given none; the Zoo looks into a folder of its own only.
 
-    :param experiment_manager: the class, changed in place: the Zoo's modules have imported it by name
+    :param experiment_manager: the class, changed in place
     """
     original = experiment_manager.__init__  # type: ignore[misc]
-    if hasattr(original, "finds_lwm_dqn_hyperparameters"):
-        return
     signature = inspect.signature(original)
 
     @functools.wraps(original)
@@ -64,5 +73,4 @@ def _find_hyperparameters_by_default(experiment_manager: type) -> None:
                 given["config"] = resolve_variant(config)
         original(*bound.args, **bound.kwargs)
 
-    patched.finds_lwm_dqn_hyperparameters = True  # type: ignore[attr-defined]
     experiment_manager.__init__ = patched  # type: ignore[misc]

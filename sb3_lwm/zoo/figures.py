@@ -1,0 +1,35 @@
+"""Figures of the Zoo's plots as files: the scripts themselves show all of them, but save one at most."""
+
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def figures_kept_in(folder: str | None) -> Iterator[None]:
+    """
+    Draw without a display and, at the end, write every figure as PNG, named by the title of its window.
+
+    :param folder: where to write, made if it does not exist; None to leave the figures to whoever shows them
+    """
+    if folder is None:
+        yield
+        return
+    # an import of the extra `plots`
+    import matplotlib.pyplot as plt
+
+    plt.switch_backend("Agg")
+    warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive", category=UserWarning)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    yield
+    for number in plt.get_fignums():
+        figure = plt.figure(number)
+        title = figure.canvas.manager.get_window_title() if figure.canvas.manager else f"figure {number}"
+        path = Path(folder, re.sub(r"[^\w.-]+", "_", title) + ".png")
+        temporary = path.with_name(path.name + ".part")
+        figure.savefig(temporary, format="png", dpi=150)
+        os.replace(temporary, path)
+        print(f"Saved {path}")

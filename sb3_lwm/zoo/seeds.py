@@ -1,0 +1,200 @@
+"""
+``python -m sb3_lwm.zoo seeds``: the same training with several seeds, side by side, for any algorithm of the Zoo
+(Linux and macOS).
+
+Each seed is a process of its own that runs ``train`` and writes what it prints into a file. All options but ours are
+train's.
+"""
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+# How long an interrupted training may take to save its model, in seconds
+GRACE = 60.0
+INTERRUPTED = 130
+TRAIN = ["-m", "sb3_lwm.zoo", "train"]
+
+
+class Run:
+    """
+    One seed's training.
+
+    :param seed: of the training
+    :param options: of ``train``
+    :param log: file for what it prints
+    """
+
+    def __init__(self, seed: int, options: Sequence[str], log: Path) -> None:
+        self.seed = seed
+        self.log = log
+        command = [sys.executable, "-u", *TRAIN, *options, "--seed", str(seed)]
+        # Seeds side by side need a core each; PyTorch would take all of them for every one.
+        variables = {"OMP_NUM_THREADS": "1", **os.environ}
+        with open(log, "x") as output:
+            # A session of its own: Ctrl-C reaches the training once, from us, and not also from the terminal.
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=variables,
+                start_new_session=True,
+            )
+
+    def steps(self) -> str:
+        """
+        :return: the number of steps that it has reported last, in words
+        """
+        reported = re.findall(r"total_timesteps *\| *(\d+)", _tail(self.log, 20_000))
+        return f"{int(reported[-1]):,} steps" if reported else ""
+
+    def report(self) -> str:
+        """
+        :return: what a run that has failed said at the end
+        """
+        return f"Seed {self.seed} failed with exit code {self.process.returncode}, {self.log} ends:\n{_tail(self.log, 2000)}"
+
+
+def _tail(path: Path, n_bytes: int) -> str:
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - n_bytes))
+        return file.read().decode(errors="replace")
+
+
+def parse(arguments: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
+    """
+    :param arguments: of the command line, by default ``sys.argv``
+    :return: our options, and those of ``train``
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m sb3_lwm.zoo seeds",
+        usage="%(prog)s --seeds SEED [SEED ...] [--jobs N] [options of train]",
+        description="The same training with several seeds, each in a process of its own.",
+        epilog="All other options are those of train: python -m sb3_lwm.zoo train --help.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", required=True, help="one training each")
+    parser.add_argument("--jobs", type=int, help="trainings at a time, by default as many as there are cores")
+    parser.add_argument("--algo", default="ppo", help="RL algorithm, as train's")
+    parser.add_argument("--env", default="CartPole-v1", help="id of the environment, as train's")
+    parser.add_argument("-f", "--log-folder", default="logs", help="as train's; what is printed goes to its folder output")
+    options, others = parser.parse_known_args(arguments)
+    if len(set(options.seeds)) < len(options.seeds) or min(options.seeds) < 0:
+        parser.error(f"--seeds {' '.join(map(str, options.seeds))}: they must be different, and at least 0.")
+    if options.jobs is not None and options.jobs < 1:
+        parser.error(f"--jobs {options.jobs}: at least one training at a time.")
+    if any(option == "--seed" or option.startswith("--seed=") for option in others):
+        parser.error("--seed is of one training: name all seeds with --seeds.")
+    return options, ["--algo", options.algo, "--env", options.env, "--log-folder", options.log_folder, *others]
+
+
+def run_all(options: argparse.Namespace, of_train: Sequence[str], interruptions: Sequence[int], console: Console) -> int:
+    """
+    Train all seeds, ``options.jobs`` at a time, and print the end of what those said that failed.
+
+    :param options: of :func:`parse`
+    :param of_train: options of ``train``
+    :param interruptions: signals that have come in; with the first, all trainings are stopped
+    :param console: for the progress bar and the reports
+    :return: the number of seeds that failed
+    """
+    folder = Path(options.log_folder, "output")
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{options.algo}-{options.env}-{time.strftime('%Y%m%d-%H%M%S')}".replace("/", "-").replace(":", "-")
+    waiting = list(options.seeds)
+    jobs = options.jobs or os.cpu_count() or 1
+    running: dict[TaskID, Run] = {}
+    n_failed = 0
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[steps]}"))
+    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+        seeds = progress.add_task("seeds", total=len(waiting), steps="")
+        try:
+            while (waiting or running) and not interruptions:
+                while waiting and len(running) < jobs:
+                    seed = waiting.pop(0)
+                    task = progress.add_task(f"seed {seed}", total=1, steps="")
+                    running[task] = Run(seed, of_train, folder / f"{name}-seed-{seed}.txt")
+                time.sleep(0.5)
+                n_failed += sum(_look_after(running, task, progress, seeds) for task in list(running))
+        finally:
+            stop(list(running.values()), interruptions, console)
+    return n_failed
+
+
+def _look_after(running: dict[TaskID, Run], task: TaskID, progress: Progress, seeds: TaskID) -> int:
+    """
+    :param running: loses the run if it has ended
+    :param task: of the run
+    :param progress: shows its state
+    :param seeds: the task that counts the runs that have ended
+    :return: 1 if it has failed, else 0
+    """
+    run = running[task]
+    code = run.process.poll()
+    if code is None:
+        progress.update(task, steps=run.steps())
+        return 0
+    del running[task]
+    progress.update(task, completed=1, steps="failed" if code else run.steps())
+    progress.advance(seeds)
+    if code:
+        progress.console.print(run.report(), markup=False, highlight=False, soft_wrap=True)
+    return int(code != 0)
+
+
+def stop(runs: Sequence[Run], interruptions: Sequence[int], console: Console) -> None:
+    """
+    Interrupt trainings, which then save their models; kill those that take too long, or all of them when interrupted again.
+
+    :param runs: the trainings
+    :param interruptions: the signals so far
+    :param console: for a word about it
+    """
+    if not runs:
+        return
+    console.print(f"Stopping {len(runs)} trainings; each saves its model. Interrupt again to kill them.")
+    for run in runs:
+        run.process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + GRACE
+    n_interruptions = len(interruptions)
+    while any(run.process.poll() is None for run in runs):
+        if time.monotonic() > deadline or len(interruptions) > n_interruptions:
+            for run in runs:
+                if run.process.poll() is None:
+                    # the session, and with it the processes of --vec-env subproc
+                    os.killpg(run.process.pid, signal.SIGKILL)
+                    console.print(f"Killed seed {run.seed}.")
+        time.sleep(0.1)
+
+
+def main() -> None:
+    """Train the seeds; the exit code is 1 if one has failed, 130 after an interruption."""
+    options, of_train = parse()
+    interruptions: list[int] = []
+    # A shell lets what it starts in the background ignore SIGINT, and the children with it. Being ended in another way would
+    # leave them alone in the world; but nohup means what it says. Nothing is raised where a training is being started.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda number, _: interruptions.append(number))
+    console = Console()
+    n_failed = run_all(options, of_train, interruptions, console)
+    if interruptions:
+        console.print("Interrupted.")
+        sys.exit(INTERRUPTED)
+    if n_failed:
+        console.print(f"{n_failed} of {len(options.seeds)} seeds failed.")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,272 @@
+"""Each work-around does what it is for, and nothing where upstream has been mended."""
+
+import importlib
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub.repocard
+import huggingface_sb3
+import numpy as np
+import pytest
+import requests
+import rl_zoo3
+import rl_zoo3.utils
+from huggingface_hub.errors import EntryNotFoundError
+
+from sb3_lwm.zoo import workarounds
+
+# --- ExperimentManager ---
+
+
+class Manager:
+    """What the work-arounds touch of rl_zoo3's ExperimentManager."""
+
+    def __init__(self, folder: Path, algo: str = "lwm_dqn") -> None:
+        self.algo = algo
+        self.env_name = "POL-3x3-v0"
+        self.log_path = f"{folder}/{algo}/"
+        self.save_path = os.path.join(self.log_path, "POL-3x3-v0_1")
+        self.params_path = f"{self.save_path}/POL-3x3-v0"
+        self.env_kwargs: dict[str, Any] = {}
+        self.eval_env_kwargs: dict[str, Any] = {}
+
+    def create_log_folder(self) -> None:
+        os.makedirs(self.params_path, exist_ok=True)
+
+    def setup_experiment(self) -> None:
+        self.create_log_folder()
+        raise ValueError("cannot work")
+
+    def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> str:
+        self.env_kwargs = hyperparams["env_kwargs"]
+        return "preprocessed"
+
+
+def mended(cls: type[Manager]) -> type[Manager]:
+    """
+    :param cls: a class
+    :return: a subclass with the work-arounds
+    """
+    subclass = type("Mended", (cls,), {})
+    workarounds.mend_experiment_manager(subclass, "lwm_dqn")
+    return subclass
+
+
+def test_runs_that_start_together_get_folders_of_their_own(tmp_path: Path) -> None:
+    managers = [mended(Manager)(tmp_path) for _ in range(8)]
+    threads = [threading.Thread(target=manager.create_log_folder) for manager in managers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    numbers = sorted(int(manager.save_path.split("_")[-1]) for manager in managers)
+    assert numbers == list(range(1, 9))
+    assert all(Path(manager.params_path).parent == Path(manager.save_path) for manager in managers)
+    assert all(Path(manager.params_path).is_dir() for manager in managers)
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path: Path) -> None:
+    run, other = mended(Manager)(tmp_path), mended(Manager)(tmp_path, algo="dqn")
+    for manager in (run, other):
+        with pytest.raises(ValueError, match="cannot work"):
+            manager.setup_experiment()
+    assert not Path(run.save_path).exists() and Path(other.save_path).exists()
+    # one that fails before it has a folder takes nobody else's
+    earlier = mended(Manager)(tmp_path)
+    earlier.create_log_folder()
+    hasty = type("Hasty", (Manager,), {"setup_experiment": lambda self: 1 / 0})
+    with pytest.raises(ZeroDivisionError):
+        mended(hasty)(tmp_path).setup_experiment()
+    assert Path(earlier.save_path).exists()
+
+
+def test_settings_of_the_environment_reach_its_evaluation(tmp_path: Path) -> None:
+    run, other = mended(Manager)(tmp_path), mended(Manager)(tmp_path, algo="dqn")
+    for manager in (run, other):
+        assert manager._preprocess_hyperparams({"env_kwargs": {"size": 2}}) == "preprocessed"
+    assert (run.eval_env_kwargs, other.eval_env_kwargs) == ({"size": 2}, {})
+
+
+def test_a_mended_experiment_manager_decides_itself(tmp_path: Path) -> None:
+    class Better(Manager):
+        def create_log_folder(self) -> None:
+            self.save_path = os.path.join(self.log_path, "of_its_own")
+            os.makedirs(self.save_path)
+
+        def setup_experiment(self) -> str:
+            self.create_log_folder()
+            return "model"
+
+        def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> str:
+            self.eval_env_kwargs = {"size": 5}
+            return super()._preprocess_hyperparams(hyperparams)
+
+    manager = mended(Better)(tmp_path)
+    manager._preprocess_hyperparams({"env_kwargs": {"size": 2}})
+    assert manager.setup_experiment() == "model"
+    assert (Path(manager.save_path).name, manager.eval_env_kwargs) == ("of_its_own", {"size": 5})
+
+
+# --- Scripts ---
+
+
+@pytest.mark.parametrize(
+    ("hyperparams", "given", "expected"),
+    [
+        ({"env_kwargs": {"size": 2, "a": 1}}, {"size": 3}, {"size": 3, "a": 1}),
+        ({}, {"size": 3}, {"size": 3}),  # as a script that takes them out itself
+        ({"env_kwargs": None}, None, {}),
+    ],
+)
+def test_env_kwargs_of_the_yml(
+    hyperparams: dict[str, Any], given: Any, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rl_zoo3.utils, "create_test_env", lambda env_id, **kwargs: (env_id, kwargs))
+    monkeypatch.setattr(rl_zoo3, "create_test_env", None)
+    workarounds.pass_env_kwargs_of_the_yml()
+    assert rl_zoo3.create_test_env is rl_zoo3.utils.create_test_env
+    env_id, kwargs = rl_zoo3.create_test_env("POL-3x3-v0", n_envs=1, hyperparams=hyperparams, env_kwargs=given)
+    assert (env_id, kwargs) == ("POL-3x3-v0", {"n_envs": 1, "hyperparams": {}, "env_kwargs": expected})
+
+
+def test_a_run_is_required(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rl_zoo3.utils, "get_latest_run_id", rl_zoo3.utils.get_latest_run_id)
+    workarounds.require_a_run()
+    with pytest.raises(ValueError, match=r"has no run of POL-3x3-v0: train one, or name the folder of its logs with -f"):
+        rl_zoo3.utils.get_latest_run_id(str(tmp_path), "POL-3x3-v0")
+    (tmp_path / "POL-3x3-v0_3").mkdir()
+    assert rl_zoo3.utils.get_latest_run_id(str(tmp_path), "POL-3x3-v0") == 3
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["python", "enjoy.py", "-n", "5"], [sys.executable, "-m", "sb3_lwm.zoo", "enjoy", "-n", "5"]),
+        (["python", "-m", "rl_zoo3.record_video", "-g"], [sys.executable, "-m", "sb3_lwm.zoo", "record_video", "-g"]),
+        ([sys.executable, "-m", "rl_zoo3.enjoy", "-n", "5"], [sys.executable, "-m", "rl_zoo3.enjoy", "-n", "5"]),
+        ("python enjoy.py", "python enjoy.py"),
+    ],
+)
+def test_children(command: Any, expected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(subprocess, "call", lambda command, **kwargs: calls.append((command, kwargs)) or 3)
+    workarounds.run_children_through_this_entry()
+    assert subprocess.call(command, shell=False) == 3
+    assert calls == [(expected, {"shell": False})]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["-o", "videos", "-n", "5"], ["-n", "5", "--output-folder", os.path.abspath("videos")]),
+        (["-o", "/videos"], ["--output-folder", "/videos"]),
+        (["-n", "5"], ["-n", "5"]),
+    ],
+)
+def test_output_folder(given: list[str], expected: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["record_training", *given])
+    workarounds.make_output_folder_absolute()
+    assert sys.argv[1:] == expected
+
+
+def test_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registered: list[str] = []
+    monkeypatch.setattr(workarounds.atexit, "register", lambda _, folder, **__: registered.append(folder))
+    (tmp_path / "ffmpeg").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    workarounds.provide_ffmpeg()
+    assert os.environ["PATH"] == str(tmp_path) and not registered
+    (tmp_path / "ffmpeg").unlink()
+    workarounds.provide_ffmpeg()
+    program = shutil.which("ffmpeg")
+    assert program is not None and registered == [str(Path(program).parent)]
+    shutil.rmtree(registered[0])
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)  # the import system then raises ImportError
+    with pytest.raises(FileNotFoundError, match=r"needs the program ffmpeg: install it, or `pip install imageio-ffmpeg`"):
+        workarounds.provide_ffmpeg()
+
+
+def write_results(path: Path, results: dict[str, Any]) -> None:
+    path.write_bytes(pickle.dumps({"results_table": {}, **results}))
+
+
+@pytest.mark.parametrize(
+    ("results", "message"),
+    [
+        ({"POL": {}}, r"no results of anything on POL: it takes at least 2 runs with 2 evaluations of 2 episodes each"),
+        ({"POL": {"A": {"last_evals": np.ones(2)}}, "Cart": {}}, r"no results of A on Cart: it takes"),
+        ({"POL": {"A": {"last_evals": np.float64(1.0)}}}, r"too little of A on POL: it takes"),
+        ({"POL": {"A": {"last_evals": np.ones(2)}}}, None),
+    ],
+)
+def test_results_to_plot(
+    results: dict[str, Any], message: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_results(tmp_path / "scores.pkl", results)
+    monkeypatch.setattr(sys, "argv", ["plot_from_file", "-i", str(tmp_path / "scores"), "-iqm", "-r"])
+    if message is None:
+        workarounds.require_results()
+    else:
+        with pytest.raises(ValueError, match=message):
+            workarounds.require_results()
+    assert sys.argv[1:] == ["-i", str(tmp_path / "scores"), "-iqm", "-r"]
+
+
+# --- The hub ---
+
+
+def test_metadata_of_the_model_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = importlib.import_module("huggingface_sb3.push_to_hub")
+    monkeypatch.delattr(hub, "generate_metadata", raising=False)
+    workarounds.provide_model_card_metadata()
+    metadata = hub.generate_metadata("LWMDQN", "POL-3x3-v0", -11.0, 0.5)
+    monkeypatch.delattr(hub, "generate_metadata")
+    assert isinstance(metadata, dict) and metadata["model-index"][0]["name"] == "LWMDQN"
+    original = object()
+    monkeypatch.setattr(hub, "generate_metadata", original, raising=False)
+    workarounds.provide_model_card_metadata()
+    assert hub.generate_metadata is original
+
+
+def test_commands_on_the_model_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[Any] = []
+    monkeypatch.setattr(huggingface_hub.repocard, "metadata_save", lambda *args: saved.append(args))
+    workarounds.name_this_entry_on_the_model_card()
+    card = tmp_path / "README.md"
+    for algorithm, command in (("lwm_dqn", "sb3_lwm.zoo enjoy"), ("dqn", "rl_zoo3.enjoy")):
+        card.write_text(f"python -m rl_zoo3.enjoy --algo {algorithm}")
+        huggingface_hub.repocard.metadata_save(card, {"tags": []})
+        assert card.read_text() == f"python -m {command} --algo {algorithm}"
+    assert saved == [(card, {"tags": []})] * 2
+
+
+def test_missing_files_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OldError(EntryNotFoundError, requests.HTTPError):
+        """As huggingface_hub raised it before version 1."""
+
+    errors: list[Exception] = [EntryNotFoundError("no such file"), OldError("no such file"), OSError("no network")]
+
+    def load_from_hub(repo_id: str, filename: str) -> str:
+        if errors:
+            raise errors[0]
+        return f"{repo_id}/{filename}"
+
+    monkeypatch.setattr(huggingface_sb3, "load_from_hub", load_from_hub)
+    workarounds.report_missing_files()
+    # by the class that rl_zoo3 2.9.2 expects, and by that which a mended one will
+    for expected in (requests.HTTPError, EntryNotFoundError):
+        with pytest.raises(expected, match="no such file"):
+            huggingface_sb3.load_from_hub("somebody/model", "vec_normalize.pkl")
+    for error in errors[1:]:
+        errors.pop(0)
+        with pytest.raises(type(error)) as raised:
+            huggingface_sb3.load_from_hub("somebody/model", "vec_normalize.pkl")
+        assert raised.value is error
+    errors.clear()
+    assert huggingface_sb3.load_from_hub("somebody/model", "config.yml") == "somebody/model/config.yml"
