@@ -73,6 +73,13 @@ def test_continue_a_run_in_processes_and_track_it(installation: Installation, tr
     assert list((trained_copy / "runs" / asked["name"]).rglob("events.out.tfevents.*"))
 
 
+def test_evaluate_as_in_the_training(installation: Installation, trained: Path) -> None:
+    options = ["--env", "POL-3x3-v0", "-f", "logs", "--n-games", "3", "--n-envs", "2", "--load-best"]
+    output = installation.run(trained, "-m", "sb3_lwm.zoo", "evaluate", *options)
+    # --env-kwargs of the training
+    assert output.count("-7 to -7") == 2 and "best_model.zip, epsilon 0.01" in output
+
+
 def test_own_entry_and_settings_in_python(installation: Installation, tmp_path: Path) -> None:
     # A custom_envs of the user's hides ours: this entry must do without.
     (tmp_path / "custom_envs.py").write_text("")
