@@ -69,7 +69,8 @@ def test_patch_waits_for_a_module_that_is_being_imported() -> None:
     module = ModuleType("rl_zoo3.exp_manager")
     module.__class__ = _PatchedOnFirstUse
     assert not hasattr(module, "ExperimentManager")
-    module.__dict__["ExperimentManager"] = type("ExperimentManager", (), {"__init__": lambda self, algo: None})
+    names = ("__init__", "objective", "read_hyperparameters")
+    module.__dict__["ExperimentManager"] = type("ExperimentManager", (), {name: lambda self, algo: None for name in names})
     assert hasattr(module.ExperimentManager.__init__, "finds_lwm_dqn_hyperparameters")
     assert type(module) is ModuleType
 

@@ -15,6 +15,8 @@ SCRIPTS = {
     "plot_from_file": "rl_zoo3.plots.plot_from_file",
     "all_plots": "rl_zoo3.plots.all_plots",
     "evaluate": "sb3_lwm.zoo.evaluate",
+    "sweep": "sb3_lwm.zoo.sweep",
+    "sweep_report": "sb3_lwm.zoo.sweep_report",
 }
 
 

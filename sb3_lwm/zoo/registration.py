@@ -6,10 +6,13 @@ import inspect
 from types import ModuleType
 from typing import Any
 
+from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import ALGOS
 
 from sb3_lwm.lwm_dqn import LWMDQN
 from sb3_lwm.zoo.hyperparameters import find_hyperparameters, resolve_variant
+from sb3_lwm.zoo.search_space import convert_lwm_dqn_params, sample_lwm_dqn_params
+from sb3_lwm.zoo.trials import make_trials_safe
 
 ALGORITHM = "lwm_dqn"
 
@@ -21,35 +24,45 @@ class _PatchedOnFirstUse(ModuleType):
         value = super().__getattribute__(name)
         if name == "ExperimentManager":
             self.__class__ = ModuleType  # type: ignore[assignment]
-            _find_hyperparameters_by_default(value)
+            _patch(value)
         return value
 
 
 def register() -> None:
     """
-    Add ``lwm_dqn`` to the Zoo's algorithms and let it find its hyperparameters without ``--conf-file``.
+    Add ``lwm_dqn`` to the Zoo's algorithms, with what Optuna may choose for it, and let it find its hyperparameters without
+    ``--conf-file``.
 
     The environments are registered by the import of ``sb3_lwm``. May be called again at no cost.
     """
-    # The Zoo's modules have all imported this one dictionary by name: it must be changed in place.
+    # The Zoo's modules have all imported these dictionaries by name: they must be changed in place.
     ALGOS[ALGORITHM] = LWMDQN
+    HYPERPARAMS_SAMPLER[ALGORITHM] = sample_lwm_dqn_params
+    HYPERPARAMS_CONVERTER[ALGORITHM] = convert_lwm_dqn_params
     exp_manager = importlib.import_module("rl_zoo3.exp_manager")
     if hasattr(exp_manager, "ExperimentManager"):
-        _find_hyperparameters_by_default(exp_manager.ExperimentManager)
+        _patch(exp_manager.ExperimentManager)
     else:
         # rl_zoo3.exp_manager imports custom_envs, which calls us, before it defines the class.
         exp_manager.__class__ = _PatchedOnFirstUse
+
+
+def _patch(experiment_manager: type) -> None:
+    """
+    :param experiment_manager: the class, changed in place and only once: the Zoo's modules have imported it by name
+    """
+    if not hasattr(experiment_manager.__init__, "finds_lwm_dqn_hyperparameters"):  # type: ignore[misc]
+        _find_hyperparameters_by_default(experiment_manager)
+        make_trials_safe(experiment_manager, ALGORITHM)
 
 
 def _find_hyperparameters_by_default(experiment_manager: type) -> None:
     """
     Let ``ExperimentManager`` look into our files when it is given none; the Zoo looks into a folder of its own only.
 
-    :param experiment_manager: the class, changed in place: the Zoo's modules have imported it by name
+    :param experiment_manager: the class, changed in place
     """
     original = experiment_manager.__init__  # type: ignore[misc]
-    if hasattr(original, "finds_lwm_dqn_hyperparameters"):
-        return
     signature = inspect.signature(original)
 
     @functools.wraps(original)
