@@ -158,7 +158,7 @@ def _open_database(url: str, heartbeat: int | None) -> BaseStorage:
         with engine.connect():
             pass
         engine.dispose()
-    except sqlalchemy.exc.ArgumentError as error:
+    except (sqlalchemy.exc.ArgumentError, ValueError) as error:
         raise ValueError(f"--storage {scheme}:... is no URL of a database ({error}): use one of {KINDS}.") from None
     except ImportError as error:
         raise ImportError(f"--storage {scheme}:... needs the driver {error.name}: {INSTALL}.") from error
