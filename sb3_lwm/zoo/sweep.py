@@ -179,11 +179,7 @@ def check(manager: ExperimentManager) -> None:
     :raises MemoryError: if the replay does not fit into memory
     """
     hyperparams = copy.deepcopy(manager._hyperparams)
-    CONTEXT.set(TrialContext(hyperparams, frozenset(manager.custom_hyperparams or ())))
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampled = HYPERPARAMS_SAMPLER[manager.algo](optuna.create_study().ask(), manager.n_actions, manager.n_envs, {})
-    optuna.logging.set_verbosity(verbosity)
+    sampled = sample_once(manager, hyperparams)
     env = manager.create_envs(manager.n_envs, no_log=True)
     try:
         for values in (hyperparams, {**hyperparams, **sampled}):
@@ -193,6 +189,23 @@ def check(manager: ExperimentManager) -> None:
         raise ValueError(f"{manager.algo} cannot learn {manager.env_name.gym_id}: {error}") from None
     finally:
         env.close()
+
+
+def sample_once(manager: ExperimentManager, hyperparams: dict[str, Any]) -> dict[str, Any]:
+    """
+    :param manager: set up
+    :param hyperparams: the settings
+    :return: what a trial might choose
+    """
+    verbosity = optuna.logging.get_verbosity()
+    # not a word of this study
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    token = CONTEXT.set(TrialContext(hyperparams, frozenset(manager.custom_hyperparams or ())))
+    try:
+        return HYPERPARAMS_SAMPLER[manager.algo](optuna.create_study().ask(), manager.n_actions, manager.n_envs, {})
+    finally:
+        CONTEXT.reset(token)
+        optuna.logging.set_verbosity(verbosity)
 
 
 def work(options: argparse.Namespace, storage: BaseStorage, manager: ExperimentManager, worker: Worker) -> None:

@@ -10,6 +10,7 @@ import os
 import shlex
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,11 @@ def rank_parameters(study: optuna.Study) -> list[str]:
     if len({trial.value for trial in trials}) < 2:
         print(f"No importances: they need two complete trials with different values, there are {len(trials)} complete trials.")
         return names
-    importances = get_param_importances(study)
+    with warnings.catch_warnings(record=True) as remarks:
+        warnings.simplefilter("always")
+        importances = get_param_importances(study)
+    for remark in sorted({str(remark.message) for remark in remarks}):
+        print(f"Importances: {remark}")
     return sorted(names, key=lambda name: -importances.get(name, 0.0))
 
 
@@ -100,13 +105,12 @@ def draw(study: optuna.Study, folder: Path) -> None:
         kwargs: dict[str, Any] = {"target_name": "mean reward"}
         if name not in ("history", "importances"):
             kwargs["params"] = ranked[:MOST_PARAMETERS]
-        figure = getattr(optuna.visualization, function)(study, **kwargs)
-        # plotly itself lies beside them, so that they open without a network
-        write_html = figure.write_html
-        write_whole(folder / f"{name}.html", lambda path, write=write_html: write(path, include_plotlyjs="directory"))
         with experimental(), warnings.catch_warnings():
-            # matplotlib's remarks on the layout, which the PNG shows
+            # what rank_parameters has said, and matplotlib's remarks on a layout that the PNG shows
             warnings.simplefilter("ignore", UserWarning)
+            figure = getattr(optuna.visualization, function)(study, **kwargs)
+            # plotly itself lies beside them, so that they open without a network
+            write_whole(folder / f"{name}.html", partial(figure.write_html, include_plotlyjs="directory"))
             getattr(matplotlib_plots, function)(study, **kwargs)
             _write_png(folder / f"{name}.png", is_row=name == "slices", is_parallel=name == "parallel_coordinates")
 
