@@ -41,6 +41,7 @@ def test_bad_storages(url: str, error: type[Exception], message: str) -> None:
 
 
 def test_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("grpc", reason="needs the extra 'sweeps'")
     monkeypatch.setattr(storage_module, "GRPC_TIMEOUT", 0.5)
     with pytest.raises(ConnectionError, match="No server answers at grpc://localhost:1: start one"):
         open_storage("grpc://localhost:1")
@@ -63,6 +64,7 @@ def beating(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     if request.param == "journal":
         yield open_storage(f"{tmp_path}/study.log", heartbeat=1)
         return
+    pytest.importorskip("grpc", reason="needs the extra 'sweeps'")
     server = make_server(get_storage(f"sqlite:///{tmp_path}/study.db"), "localhost", 0, ThreadPoolExecutor(2))
     port = server.add_insecure_port("localhost:0")
     server.start()

@@ -1,5 +1,6 @@
 """Sweeps by their commands: two workers, the report, and the best trial trained again to the same score."""
 
+import importlib.util
 import re
 import runpy
 import shlex
@@ -32,26 +33,18 @@ SWEEP = [
     *("--eval-episodes", "4", "--n-eval-envs", "2", "--n-evaluations", "2", "--pruner", "none", "--seed", "3"),
     *("--max-total-trials", "4", "--heartbeat", "5", "--optimization-log-path", "trials", "-params", *TINY),
 ]
+needs_plotly = pytest.mark.skipif(importlib.util.find_spec("plotly") is None, reason="needs the extra 'sweeps'")
 REPORT = ["--storage", "sqlite:///study.db", "--study-name", "mine"]
-
-
-def run(cwd: Path, *command: str, timeout: float = 200) -> str:
-    """
-    :param cwd: a foreign directory
-    :param command: of Python
-    :return: what it printed
-    """
-    done = subprocess.run([sys.executable, *command], cwd=cwd, capture_output=True, text=True, timeout=timeout)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The working directory of a sweep with two workers."""
     cwd = tmp_path_factory.mktemp("sweep")
-    output = run(cwd, "-m", "sb3_lwm.zoo", "sweep", "--workers", "2", *SWEEP)
-    assert "Study mine: 4 complete." in output
+    command = [sys.executable, "-m", "sb3_lwm.zoo", "sweep", "--workers", "2", *SWEEP]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert "Study mine: 4 complete." in done.stdout
     return cwd
 
 
@@ -96,6 +89,7 @@ def test_joining_what_is_over(zoo: Zoo, capsys: pytest.CaptureFixture[str]) -> N
     assert re.search(r"Study mine: 4 complete\.\nBest: trial \d, value \d+\.\d+, seed \d\.\n$", capsys.readouterr().out)
 
 
+@needs_plotly
 def test_report_and_training_again(zoo: Zoo, swept: Path) -> None:
     assert zoo(sweep_report.main, *REPORT, "-o", "report") == 0
     names = {path.name for path in (swept / "report").iterdir()}
@@ -118,7 +112,8 @@ def test_report_and_training_again(zoo: Zoo, swept: Path) -> None:
     assert not changed(weights(first.policy), weights(second.policy))
 
 
-def test_report_of_one_trial(zoo: Zoo, swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_of_one_trial(zoo: Zoo, swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_report, "draw", lambda study, folder: None)
     assert zoo(sweep_report.main, *REPORT, "-o", "one", "--trial-id", "0") == 0
     trial = study_of(swept).trials[0]
     assert f"mean reward {trial.value!r}" in (swept / "one/trial_0.yml").read_text()
@@ -128,6 +123,7 @@ def test_report_of_one_trial(zoo: Zoo, swept: Path, capsys: pytest.CaptureFixtur
         zoo(sweep_report.main, *REPORT[:-1], "yours")
 
 
+@needs_plotly
 def test_report_of_too_few_trials(zoo: Zoo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     storage = open_storage(f"sqlite:///{tmp_path}/study.db")
     study = optuna.create_study(storage=storage, study_name="mine", direction="maximize")
@@ -179,11 +175,11 @@ def test_study_of_the_zoo(zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         begin_or_join(storage, "mine", {})
 
 
-def test_literal_command_of_the_zoo(tmp_path: Path) -> None:
-    command = ["-m", "rl_zoo3.train", "--algo", "lwm_dqn", "--env", "POL-3x3-v0", "-optimize", "-n", "300", "--n-trials", "2"]
-    storage = ["--storage", "study.log", "--study-name", "mine", "--no-optim-plots", "--eval-episodes", "1"]
-    output = run(tmp_path, *command, *storage, "--seed", "7", "-f", "sweeps", "-params", *TINY)
-    assert "Best trial:" in output
+def test_literal_command_of_the_zoo(zoo: Zoo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--algo", "lwm_dqn", "--env", "POL-3x3-v0", "-optimize", "-n", "200", "--n-trials", "2", "--eval-episodes", "1"]
+    storage = ["--storage", "study.log", "--study-name", "mine", "--no-optim-plots"]
+    assert zoo("rl_zoo3.train", *command, *storage, "--seed", "7", "-f", "sweeps", "-params", *TINY, cwd=tmp_path) == 0
+    assert "Best trial:" in capsys.readouterr().out
     study = optuna.load_study(study_name="mine", storage=open_storage(f"{tmp_path}/study.log"))
     assert [trial.user_attrs["seed"] for trial in study.trials] == [7, 8]
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 2

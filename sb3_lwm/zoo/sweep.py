@@ -29,9 +29,10 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
-from rl_zoo3.utils import ALGOS, StoreDict
+from rl_zoo3.utils import StoreDict
 from tqdm import tqdm
 
+from sb3_lwm.lwm_dqn import LWMDQN
 from sb3_lwm.zoo.search_space import CONTEXT, TrialContext
 from sb3_lwm.zoo.storage import KINDS, open_storage
 from sb3_lwm.zoo.sweep_study import FINISHED, OPEN, SweepStudy, begin_or_join, count_states, describe, queue_trials
@@ -183,7 +184,7 @@ def check(manager: ExperimentManager) -> None:
     env = manager.create_envs(manager.n_envs, no_log=True)
     try:
         for values in (hyperparams, {**hyperparams, **sampled}):
-            ALGOS[manager.algo](env=env, device=manager.device, **values).replay_memory().check()
+            LWMDQN(env=env, device=manager.device, **values).replay_memory().check()
     except AssertionError as error:
         # SB3's word for an action space or an observation space that is not supported
         raise ValueError(f"{manager.algo} cannot learn {manager.env_name.gym_id}: {error}") from None
@@ -239,6 +240,7 @@ def run_workers(options: argparse.Namespace, arguments: Sequence[str], study: op
     :param arguments: the command line itself
     :param study: which they share
     :return: how many of them failed
+    :raises KeyboardInterrupt: when they have given their trials back
     """
     folder = Path(options.log_folder) / options.study_name
     folder.mkdir(parents=True, exist_ok=True)
@@ -253,15 +255,17 @@ def run_workers(options: argparse.Namespace, arguments: Sequence[str], study: op
     try:
         show_progress(study, lambda: any(process.poll() is None for process in processes))
     except KeyboardInterrupt:
-        print("Interrupted: the workers give their trials back.")
         for process in processes:
             process.send_signal(signal.SIGINT)
+        for process in processes:
+            process.wait()
+        raise
     codes = [process.wait() for process in processes]
     for log, code in zip(logs, codes, strict=True):
-        if code not in (0, 130):
+        if code:
             last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
             print(f"A worker ended with exit status {code}, see {log}: {' '.join(last)}")
-    return sum(code not in (0, 130) for code in codes)
+    return sum(code != 0 for code in codes)
 
 
 def show_progress(study: optuna.Study, is_going_on: Callable[[], bool]) -> None:
@@ -303,7 +307,7 @@ def main() -> None:
         else:
             n_failed = run_workers(options, sys.argv[1:], study)
     except KeyboardInterrupt:
-        print("Interrupted: the trial is given back. The same command goes on.")
+        print("Interrupted: what was running is given back. The same command goes on.")
         sys.exit(130)
     print(describe(study))
     if states := [state for state in OPEN if count_states(study)[state]]:
