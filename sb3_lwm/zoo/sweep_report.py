@@ -122,17 +122,20 @@ def _write_png(path: Path, is_row: bool, is_parallel: bool) -> None:
     :param is_parallel: whether it has axes over axes, whose grids would hide the lines
     """
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
     figure = plt.gcf()
     figure.set_size_inches(*SIZE)
     for axes in figure.axes:
         if is_row:
             axes.set_xlabel(axes.get_xlabel(), rotation=15, horizontalalignment="right", fontsize="small")
+            axes.xaxis.set_minor_formatter(NullFormatter())
         if is_parallel:
             axes.grid(False)
-            axes.set_facecolor("white")
+            axes.spines["right"].set_visible(True)
+            axes.spines["right"].set_color("white")
             for label in axes.get_yticklabels():
-                label.set_bbox({"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.5})
+                label.set_bbox({"facecolor": "0.9", "alpha": 0.7, "edgecolor": "none", "pad": 0.5})
     write_whole(path, lambda temporary: figure.savefig(temporary, format="png", dpi=100, bbox_inches="tight"))
     plt.close(figure)
 
