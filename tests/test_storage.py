@@ -2,8 +2,10 @@
 
 import multiprocessing
 import sys
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,20 +60,30 @@ def test_unknown_study(tmp_path: Path) -> None:
         load_study(open_storage(f"{tmp_path}/new/journal.log"), "x")
 
 
+@contextmanager
+def grpc_proxy(folder: Path) -> Iterator[str]:
+    """
+    :param folder: for the database behind it
+    :return: the URL of a server in this process
+    """
+    pytest.importorskip("grpc", reason="needs the extra 'sweeps'")
+    server = make_server(get_storage(f"sqlite:///{folder}/study.db"), "localhost", 0, ThreadPoolExecutor(2))
+    port = server.add_insecure_port("localhost:0")
+    server.start()
+    yield f"grpc://localhost:{port}"
+    server.stop(None).wait()
+
+
 @pytest.fixture(params=["journal", "grpc"])
 def beating(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     """A storage to which this package gives the heartbeat."""
     if request.param == "journal":
         yield open_storage(f"{tmp_path}/study.log", heartbeat=1)
         return
-    pytest.importorskip("grpc", reason="needs the extra 'sweeps'")
-    server = make_server(get_storage(f"sqlite:///{tmp_path}/study.db"), "localhost", 0, ThreadPoolExecutor(2))
-    port = server.add_insecure_port("localhost:0")
-    server.start()
-    storage = open_storage(f"grpc://localhost:{port}", heartbeat=1)
-    yield storage
-    storage.close()  # type: ignore[attr-defined]
-    server.stop(None).wait()
+    with grpc_proxy(tmp_path) as url:
+        storage = open_storage(url, heartbeat=1)
+        yield storage
+        storage.close()  # type: ignore[attr-defined]
 
 
 def test_heartbeat_of_an_attribute(beating: BaseStorage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,11 +124,14 @@ def begin_at_once(url: str, n_processes: int) -> list[Any]:
     :param n_processes: that begin the same study at one moment
     :return: what they found
     """
+    # they need no import of torch; pytest-xdist has threads, at which Python 3.12 warns
     context = multiprocessing.get_context("fork")
     barrier, results = context.Barrier(n_processes), context.Queue()
     processes = [context.Process(target=begin, args=(url, barrier, results)) for _ in range(n_processes)]
-    for process in processes:
-        process.start()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
+        for process in processes:
+            process.start()
     found = [results.get(timeout=120) for _ in processes]
     for process in processes:
         process.join()

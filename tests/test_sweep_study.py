@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState
+from test_storage import grpc_proxy
 
 from sb3_lwm.zoo import sweep_study
 from sb3_lwm.zoo.storage import AttributeHeartbeat, open_storage
@@ -177,11 +179,16 @@ def test_nothing_was_completed(storage: BaseStorage) -> None:
     assert describe(study).splitlines()[1:] == ["No trial was completed.", "2 failed: MemoryError: too large"]
 
 
-def test_a_killed_worker_in_a_database(tmp_path: Path) -> None:
-    # Optuna's own heartbeat, which counts from the moment a trial is taken
-    storage = open_storage(f"sqlite:///{tmp_path}/study.db", heartbeat=1)
-    dead = join(storage, max_total_trials=1)
-    number = dead.ask().number
-    study = join(storage, max_total_trials=1)
-    study.work(objective)
-    assert (number, count_states(study)) == (0, {TrialState.COMPLETE: 1, TrialState.FAIL: 1})
+@pytest.mark.parametrize("kind", ["database", "journal", "grpc"])
+def test_a_killed_worker(kind: str, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        url = {"database": f"sqlite:///{tmp_path}/study.db", "journal": f"{tmp_path}/study.log"}.get(kind)
+        storage = open_storage(url or stack.enter_context(grpc_proxy(tmp_path)), heartbeat=1)
+        dead = join(storage, max_total_trials=2)
+        # the heartbeat counts from the moment a trial is taken
+        trial = dead.ask()
+        x = trial.suggest_float("x", 0.0, 1.0)
+        study = join(storage, max_total_trials=2)
+        study.work(objective)
+        assert count_states(study) == {TrialState.COMPLETE: 2, TrialState.FAIL: 1}
+        assert study.trials[0].state == TrialState.FAIL and (5, x) in finished(study)
