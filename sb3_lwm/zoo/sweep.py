@@ -83,21 +83,23 @@ def run_workers(options: argparse.Namespace, arguments: Sequence[str], study: op
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "sb3_lwm.zoo", "sweep", *arguments, "--workers", "1", "--extend", "0"]
     logs = [folder / f"{this_worker(options).name}-{index}.log" for index in range(options.workers)]
+    # not an exception: in the middle of a look at the study it would leave SQLite locked for the workers
+    interrupts: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: interrupts.append(number))
     processes = []
     for log in logs:
         with open(log, "w", encoding="utf-8") as file:
             # a session of its own: Ctrl-C reaches this process only, which tells them once
             processes.append(subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True))
     print(f"{options.workers} workers, see {folder}/*.log")
-    try:
-        show_progress(study, lambda: any(process.poll() is None for process in processes))
-    except KeyboardInterrupt:
-        for process in processes:
+    show_progress(study, lambda: not interrupts and any(process.poll() is None for process in processes))
+    for process in processes:
+        if interrupts:
             process.send_signal(signal.SIGINT)
-        for process in processes:
-            process.wait()
-        raise
     codes = [process.wait() for process in processes]
+    if interrupts:
+        raise KeyboardInterrupt
     for log, code in zip(logs, codes, strict=True):
         if code:
             last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]

@@ -104,6 +104,8 @@ class SweepStudy(optuna.Study):
             except SweepOver:
                 return
             except BaseException as error:
+                # an interrupted look at the storage may have locked it
+                self.storage.remove_session()
                 if self.in_hand is None:
                     raise
                 if not self._was_taken_over(self.in_hand.number):
