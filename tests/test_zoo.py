@@ -12,6 +12,7 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
+import rl_zoo3.import_envs  # noqa: F401  registers CartPoleNoVel-v1 and MiniGrid's environments
 import yaml
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import ALGOS, get_wrapper_class
@@ -66,8 +67,8 @@ def test_patch_waits_for_a_module_that_is_being_imported() -> None:
     module = ModuleType("rl_zoo3.exp_manager")
     module.__class__ = _PatchedOnFirstUse
     assert not hasattr(module, "ExperimentManager")
-    names = ("__init__", "create_log_folder", "setup_experiment", "_preprocess_hyperparams")
-    module.__dict__["ExperimentManager"] = type("ExperimentManager", (), {name: lambda self: None for name in names})
+    patched = "__init__ create_log_folder setup_experiment _preprocess_hyperparams objective read_hyperparameters"
+    module.__dict__["ExperimentManager"] = type("ExperimentManager", (), {name: lambda self: None for name in patched.split()})
     assert module.ExperimentManager.knows_lwm_dqn
     assert type(module) is ModuleType
 
@@ -126,7 +127,7 @@ def test_hyperparameter_lookup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_default_block_serves_unknown_environments() -> None:
-    file = find_hyperparameters("CartPole-v1", is_atari=False)
+    file = find_hyperparameters("Acrobot-v1", is_atari=False)
     assert "default" in yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
@@ -140,18 +141,22 @@ def test_no_key_is_in_two_files() -> None:
     # files with a hyphen in their names are read only when they are asked for
     files = [file for file in hyperparameters.hyperparameter_files() if "-" not in file.stem]
     keys = [key for file in files for key in yaml.safe_load(file.read_text(encoding="utf-8"))]
-    assert len(files) == 2 and len(keys) == len(set(keys))
+    assert len(files) == 4 and len(keys) == len(set(keys))
 
 
 @pytest.mark.parametrize(("key", "block"), read_blocks(), ids=lambda value: value if isinstance(value, str) else "block")
 def test_block_constructs_a_model(key: str, block: dict[str, Any]) -> None:
-    arguments = {name: value for name, value in block.items() if name not in ZOO_KEYS}
+    if key.startswith("MiniGrid"):
+        pytest.importorskip("minigrid")
+    # schedules such as lin_0.001
+    preprocessed = ExperimentManager._preprocess_schedules(dict(block))
+    arguments = {name: value for name, value in preprocessed.items() if name not in ZOO_KEYS}
     assert set(arguments) <= set(inspect.signature(sb3_lwm.LWMDQN).parameters)
     # YAML reads 1e-4 as a string: it must be written !!float 1e-4.
     assert [name for name, value in arguments.items() if isinstance(value, str) and name != "encoder_objective"] == ["policy"]
     assert block["n_timesteps"] > block["learning_starts"]
     env_id = {"default": "CartPole-v1", "atari": "ALE/MontezumaRevenge-v5"}.get(key, key)
-    env = make_vec_env(env_id, n_envs=min(block["n_envs"], 2))
+    env = make_vec_env(env_id, n_envs=min(block["n_envs"], 2), wrapper_class=get_wrapper_class(block))
     if wrap := get_wrapper_class(block, "vec_env_wrapper"):
         env = wrap(env)
     model = sb3_lwm.LWMDQN(env=env, **arguments)

@@ -6,10 +6,13 @@ import inspect
 from types import ModuleType
 from typing import Any
 
+from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import ALGOS
 
 from sb3_lwm.lwm_dqn import LWMDQN
 from sb3_lwm.zoo.hyperparameters import find_hyperparameters, resolve_variant
+from sb3_lwm.zoo.search_space import convert_lwm_dqn_params, sample_lwm_dqn_params
+from sb3_lwm.zoo.trials import make_trials_safe
 from sb3_lwm.zoo.workarounds import mend_experiment_manager
 
 ALGORITHM = "lwm_dqn"
@@ -28,12 +31,15 @@ class _PatchedOnFirstUse(ModuleType):
 
 def register() -> None:
     """
-    Add ``lwm_dqn`` to the Zoo's algorithms and let it find its hyperparameters without ``--conf-file``.
+    Add ``lwm_dqn`` to the Zoo's algorithms, with what Optuna may choose for it, and let it find its hyperparameters without
+    ``--conf-file``.
 
     The environments are registered by the import of ``sb3_lwm``. May be called again at no cost.
     """
-    # The Zoo's modules have all imported this one dictionary by name: it must be changed in place.
+    # The Zoo's modules have all imported these dictionaries by name: they must be changed in place.
     ALGOS[ALGORITHM] = LWMDQN
+    HYPERPARAMS_SAMPLER[ALGORITHM] = sample_lwm_dqn_params
+    HYPERPARAMS_CONVERTER[ALGORITHM] = convert_lwm_dqn_params
     exp_manager = importlib.import_module("rl_zoo3.exp_manager")
     if hasattr(exp_manager, "ExperimentManager"):
         _patch(exp_manager.ExperimentManager)
@@ -49,6 +55,7 @@ def _patch(experiment_manager: type) -> None:
     if not hasattr(experiment_manager, "knows_lwm_dqn"):
         _find_hyperparameters_by_default(experiment_manager)
         mend_experiment_manager(experiment_manager, ALGORITHM)
+        make_trials_safe(experiment_manager, ALGORITHM)
         experiment_manager.knows_lwm_dqn = True  # type: ignore[attr-defined]
 
 

@@ -1,0 +1,186 @@
+"""Sweeps by their commands: two workers, the report, and the best trial trained again to the same score."""
+
+import importlib.util
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import yaml
+from helpers import changed, weights
+from optuna.trial import TrialState
+
+from sb3_lwm import LWMDQN
+from sb3_lwm.zoo import sweep, sweep_report
+from sb3_lwm.zoo.storage import open_storage
+from sb3_lwm.zoo.sweep_study import begin_or_join
+
+Zoo = Callable[..., int]
+
+TINY = [
+    *("n_envs:2", "learning_starts:100", "buffer_size:1000", "batch_size:4", "burn_in:2", "unroll:6", "train_freq:2"),
+    *("pretraining_updates:2", "pretraining_batch_size:4", "pretraining_sequence_length:8"),
+]
+# episodes of CartPole are short, and their scores differ
+SWEEP = [
+    *("--storage", "sqlite:///study.db", "--study-name", "mine", "--env", "CartPole-v1", "-n", "400"),
+    *("--eval-episodes", "4", "--n-eval-envs", "2", "--n-evaluations", "2", "--pruner", "none", "--seed", "3"),
+    *("--max-total-trials", "4", "--heartbeat", "5", "--optimization-log-path", "trials", "-params", *TINY),
+]
+needs_plotly = pytest.mark.skipif(importlib.util.find_spec("plotly") is None, reason="needs the extra 'sweeps'")
+REPORT = ["--storage", "sqlite:///study.db", "--study-name", "mine"]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The working directory of a sweep with two workers."""
+    cwd = tmp_path_factory.mktemp("sweep")
+    command = [sys.executable, "-m", "sb3_lwm.zoo", "sweep", "--workers", "2", *SWEEP]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert "Study mine: 4 complete." in done.stdout
+    return cwd
+
+
+@pytest.fixture
+def zoo(monkeypatch: pytest.MonkeyPatch, swept: Path) -> Zoo:
+    """Run a command in this process, where it costs no import of torch."""
+
+    def call(main: Callable[[], None] | str, *arguments: str, cwd: Path = swept) -> int:
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["command", *arguments])
+        try:
+            if isinstance(main, str):
+                runpy.run_module(main, run_name="__main__")
+            else:
+                main()
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    return call
+
+
+def study_of(cwd: Path) -> optuna.Study:
+    return optuna.load_study(study_name="mine", storage=open_storage(f"sqlite:///{cwd}/study.db"))
+
+
+def test_two_workers(swept: Path) -> None:
+    study = study_of(swept)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 4
+    assert [trial.user_attrs["seed"] for trial in study.trials] == [3, 4, 5, 6]
+    assert len({trial.params["learning_rate"] for trial in study.trials}) == 4
+    # what -params fixes is not searched
+    assert not {"burn_in", "unroll_pow", "batch_size_pow"} & set(study.trials[0].params)
+    workers = {trial.user_attrs["worker"] for trial in study.trials}
+    folders = {path.name for path in (swept / "logs/sweeps/mine").iterdir() if path.is_dir()}
+    assert workers <= folders
+    assert len(list((swept / "logs/sweeps/mine").glob("*.log"))) == 2
+
+
+def test_joining_what_is_over(zoo: Zoo, capsys: pytest.CaptureFixture[str]) -> None:
+    assert zoo(sweep.main, *SWEEP) == 0
+    assert re.search(r"Study mine: 4 complete\.\nBest: trial \d, value \d+\.\d+, seed \d\.\n$", capsys.readouterr().out)
+
+
+@needs_plotly
+def test_report_and_training_again(zoo: Zoo, swept: Path) -> None:
+    assert zoo(sweep_report.main, *REPORT, "-o", "report") == 0
+    names = {path.name for path in (swept / "report").iterdir()}
+    pictures = {f"{name}.{kind}" for name in sweep_report.PICTURES for kind in ("html", "png")}
+    assert names == {*pictures, "plotly.min.js", "trials.csv", "best.yml"}
+    assert len((swept / "report/trials.csv").read_text().splitlines()) == 5
+    best = study_of(swept).best_trial
+    text = (swept / "report/best.yml").read_text()
+    assert yaml.safe_load(text)["CartPole-v1"]["learning_rate"] == best.params["learning_rate"]
+    # the command of the third line
+    python, _, module, *arguments = shlex.split(text.splitlines()[2].removeprefix("# "))
+    assert (python, module) == ("python", "rl_zoo3.train")
+    assert zoo(module, *arguments) == 0
+    with np.load(swept / "logs/lwm_dqn/CartPole-v1_1/evaluations.npz") as evaluations:
+        assert evaluations["results"].mean(axis=1)[-1] == best.value
+        with np.load(swept / f"trials/trial_{best.number}/evaluations.npz") as those_of_the_trial:
+            np.testing.assert_array_equal(evaluations["results"], those_of_the_trial["results"])
+    files = (swept / f"trials/trial_{best.number}/best_model", swept / "logs/lwm_dqn/CartPole-v1_1/best_model")
+    first, second = (LWMDQN.load(file, device="cpu") for file in files)
+    assert not changed(weights(first.policy), weights(second.policy))
+
+
+def test_report_of_one_trial(zoo: Zoo, swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_report, "draw", lambda study, folder: None)
+    assert zoo(sweep_report.main, *REPORT, "-o", "one", "--trial-id", "0") == 0
+    trial = study_of(swept).trials[0]
+    assert f"mean reward {trial.value!r}" in (swept / "one/trial_0.yml").read_text()
+    with pytest.raises(ValueError, match="has no trial 9"):
+        zoo(sweep_report.main, *REPORT, "--trial-id", "9")
+    with pytest.raises(ValueError, match="the storage has no such study"):
+        zoo(sweep_report.main, *REPORT[:-1], "yours")
+
+
+@needs_plotly
+def test_report_of_too_few_trials(zoo: Zoo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/study.db")
+    study = optuna.create_study(storage=storage, study_name="mine", direction="maximize")
+    assert zoo(sweep_report.main, *REPORT, cwd=tmp_path) == 0
+    assert "No pictures: they need a complete trial." in capsys.readouterr().out
+    distributions = {"tau": optuna.distributions.FloatDistribution(0.0, 1.0)}
+    study.add_trial(optuna.create_trial(params={"tau": 0.5}, distributions=distributions, value=1.0))
+    assert zoo(sweep_report.main, *REPORT, cwd=tmp_path) == 0
+    output = capsys.readouterr().out
+    assert "No importances: they need two complete trials with different values, there are 1 complete trials." in output
+    names = {path.name for path in (tmp_path / "sweep_report").iterdir()}
+    assert {"history.png", "slices.png", "parallel_coordinates.html"} <= names and "importances.png" not in names
+    # a study of rl_zoo3.train -optimize
+    assert "Load the trial with rl_zoo3.train --trial-id 0." in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (["-n", "500"], ValueError, r"hyperparams: .* here\. Repeat its command to join it"),
+        (["--max-total-trials", "5"], ValueError, "max_total_trials: 4 there, 5 here"),
+        (["--env", "CartPole-v7"], ValueError, r"--env CartPole-v7 is not registered: did you mean CartPole-v\d\?"),
+        (["--env", "Pendulum-v1"], ValueError, "lwm_dqn cannot learn Pendulum-v1: .*Discrete"),
+        (["-params", "n_steps:40"], ValueError, "n_steps=40 must be smaller than unroll=32"),
+        (["-params", "buffer_size:10**13"], MemoryError, "Use buffer_size <="),
+        (
+            ["-params", "policy_kwargs:'dict(net_arch=[8])'"],
+            ValueError,
+            "is Python: a sweep needs settings that YAML can hold",
+        ),
+        (["--storage", "study"], ValueError, "--storage study is none of those that a sweep can use"),
+    ],
+)
+def test_bad_input(zoo: Zoo, arguments: list[str], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        zoo(sweep.main, *SWEEP, *arguments)
+
+
+def test_bad_numbers(zoo: Zoo, capsys: pytest.CaptureFixture[str]) -> None:
+    assert zoo(sweep.main, *SWEEP, "--workers", "0") == 2
+    assert "--workers 0: it must be at least 1" in capsys.readouterr().err
+
+
+def test_study_of_the_zoo(zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sb3_lwm.zoo.sweep_study.BEGINNING_TIMEOUT", 0.2)
+    storage = open_storage(f"sqlite:///{tmp_path}/study.db")
+    optuna.create_study(storage=storage, study_name="mine", direction="maximize")
+    with pytest.raises(ValueError, match="a study of this name that `sweep` has not begun"):
+        begin_or_join(storage, "mine", {})
+
+
+def test_literal_command_of_the_zoo(zoo: Zoo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--algo", "lwm_dqn", "--env", "POL-3x3-v0", "-optimize", "-n", "200", "--n-trials", "2", "--eval-episodes", "1"]
+    storage = ["--storage", "study.log", "--study-name", "mine", "--no-optim-plots"]
+    assert zoo("rl_zoo3.train", *command, *storage, "--seed", "7", "-f", "sweeps", "-params", *TINY, cwd=tmp_path) == 0
+    assert "Best trial:" in capsys.readouterr().out
+    study = optuna.load_study(study_name="mine", storage=open_storage(f"{tmp_path}/study.log"))
+    assert [trial.user_attrs["seed"] for trial in study.trials] == [7, 8]
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 2
+    assert {"gru_hidden_size_pow", "tau"} <= set(study.trials[0].params)
