@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import ALGOS, create_test_env, get_model_path, get_saved_hyperparams
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
@@ -95,17 +96,6 @@ def _env_kwargs(hyperparameters: dict[str, Any], run: str, env_id: str) -> dict[
     return kwargs if given is None else given
 
 
-def set_epsilon(policy: LWMPolicy, epsilon: float | None) -> float:
-    """
-    :param policy: of the agent
-    :param epsilon: share of random actions, None for the policy's own
-    :return: the one in force
-    """
-    if epsilon is not None:
-        policy.evaluation_eps = epsilon
-    return policy.evaluation_eps
-
-
 def print_scores(label: str, games: list[Game], table: Table) -> None:
     """
     :param label: which games these are
@@ -139,22 +129,32 @@ def write_games(path: Path, games: list[Game], options: argparse.Namespace, epsi
     os.replace(temporary, path)
 
 
+def load_player(options: argparse.Namespace) -> tuple[BaseAlgorithm, str, bool]:
+    """
+    :param options: of the command line
+    :return: the trained agent, the folder of its run, and whether it plays deterministically, as ``enjoy`` decides it
+    """
+    checkpoint = (options.load_best, options.load_checkpoint, options.load_last_checkpoint)
+    _, path, run = get_model_path(options.exp_id, options.folder, options.algo, EnvironmentName(options.env), *checkpoint)
+    print(f"Loading {path}")
+    model = ALGOS[options.algo].load(path, device=options.device)
+    if isinstance(model.policy, LWMPolicy):
+        if options.eps is not None:
+            model.policy.evaluation_eps = options.eps
+        return model, run, False
+    return model, run, not (ExperimentManager.is_atari(options.env) or ExperimentManager.is_minigrid(options.env))
+
+
 def main() -> None:
     """Play the games and print the table."""
     options = parse()
-    name = EnvironmentName(options.env)
-    checkpoint = (options.load_best, options.load_checkpoint, options.load_last_checkpoint)
-    _, path, run = get_model_path(options.exp_id, options.folder, options.algo, name, *checkpoint)
-    model = ALGOS[options.algo].load(path, device=options.device)
-    policy = model.policy
-    epsilon = set_epsilon(policy, options.eps) if isinstance(policy, LWMPolicy) else None
+    model, run, is_deterministic = load_player(options)
     set_random_seed(options.seed)
     env = make_env(options, run)
-    # as the Zoo's enjoy
-    is_random = epsilon is not None or ExperimentManager.is_atari(options.env) or ExperimentManager.is_minigrid(options.env)
-    scores = play_games(model, env, options.n_games, deterministic=not is_random)
+    scores = play_games(model, env, options.n_games, is_deterministic)
     env.close()
-    title = path if epsilon is None else f"{path}, epsilon {epsilon}"
+    epsilon = getattr(model.policy, "evaluation_eps", None)
+    title = options.env if epsilon is None else f"{options.env}, epsilon {epsilon}"
     table = Table("games", "mean score", "standard error", "scores", "mean steps", "rooms", title=title)
     print_scores(f"first {options.n_games} games to finish", scores.first_finished, table)
     print_scores(f"first {options.n_games} games started", scores.first_started, table)

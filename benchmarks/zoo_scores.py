@@ -1,0 +1,110 @@
+"""
+Scores of everything that was trained with the RL Zoo, as a CSV and a table: 100 episodes of each run's last model.
+
+Train first, several seeds of each environment, in one log folder for each kind of settings::
+
+    python -m sb3_lwm.zoo seeds --seeds 1 2 3 --algo lwm_dqn --env MountainCar-v0 -f logs/lwm_dqn
+    python -m sb3_lwm.zoo seeds --seeds 1 2 3 --algo dqn --env MountainCar-v0 -n 100000 -f logs/dqn_zoo
+
+then::
+
+    python benchmarks/zoo_scores.py logs/lwm_dqn logs/dqn_zoo --output benchmarks/results/zoo_scores.csv
+"""
+
+import argparse
+import platform
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pandas as pd
+import rl_zoo3
+import stable_baselines3
+import torch as th
+import yaml
+from stable_baselines3.common.utils import set_random_seed
+from tqdm import tqdm
+
+import sb3_lwm
+from sb3_lwm.evaluation import play_games
+from sb3_lwm.zoo import evaluate, register
+
+EVALUATION_SEED = 10_000  # its environments' seeds are those of no training run
+VERSIONS = {
+    "sb3_lwm": sb3_lwm.__version__,
+    "stable_baselines3": stable_baselines3.__version__,
+    "rl_zoo3": rl_zoo3.__version__,
+    "gymnasium": gymnasium.__version__,
+    "torch": th.__version__,
+    "numpy": np.__version__,
+    "python": platform.python_version(),
+}
+
+
+def find_runs(folders: list[Path]) -> list[Path]:
+    """
+    :param folders: log folders of the Zoo (its option ``-f``)
+    :return: the run folders in them that hold a finished model
+    :raises SystemExit: if there is none
+    """
+    runs = sorted(
+        run for folder in folders for run in folder.glob("*/*_*") if (run / f"{run.name.rsplit('_', 1)[0]}.zip").exists()
+    )
+    if not runs:
+        raise SystemExit(f"No finished run in {', '.join(map(str, folders))}.")
+    return runs
+
+
+def score(run: Path, n_episodes: int) -> dict[str, Any]:
+    """
+    :param run: a run folder of the Zoo: folder/algorithm/environment_number
+    :param n_episodes: how many count
+    :return: a row of the CSV; an LWMDQN plays with its ``evaluation_eps``, other algorithms as ``enjoy`` lets them
+    """
+    env_id, number = run.name.rsplit("_", 1)
+    which = ["--env", env_id, "--algo", run.parent.name, "-f", str(run.parents[1]), "--exp-id", number]
+    how = ["--n-games", str(n_episodes), "--n-envs", "20", "--seed", str(EVALUATION_SEED), "--device", "cpu"]
+    options = evaluate.parse([*which, *how])
+    # written by the Zoo with Python types in it
+    arguments = yaml.unsafe_load((run / env_id / "args.yml").read_text(encoding="utf-8"))
+    model, path, deterministic = evaluate.load_player(options)
+    set_random_seed(EVALUATION_SEED)
+    env = evaluate.make_env(options, str(path))
+    scores = [game.score for game in play_games(model, env, n_episodes, deterministic).first_started]
+    env.close()
+    return {
+        "settings": run.parents[1].name,
+        "algo": options.algo,
+        "env": env_id,
+        "seed": dict(arguments)["seed"],
+        "steps": model.num_timesteps,
+        "episodes": len(scores),
+        "mean_score": np.mean(scores),
+        "standard_deviation": np.std(scores),
+        "minimum": np.min(scores),
+        "maximum": np.max(scores),
+        **VERSIONS,
+    }
+
+
+def main() -> None:
+    """Evaluate every run, write the CSV, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path, help="log folders of the Zoo")
+    parser.add_argument("--output", type=Path, help="CSV to write")
+    parser.add_argument("--episodes", type=int, default=100, help="of each run")
+    arguments = parser.parse_args()
+    register()
+    runs = tqdm(find_runs(arguments.folders), desc="Evaluating", unit="run")
+    results = pd.DataFrame([score(run, arguments.episodes) for run in runs])
+    results = results.sort_values(["env", "settings", "seed"])
+    if arguments.output:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        results.to_csv(arguments.output, index=False, float_format="%.6g")
+    table = results.pivot_table("mean_score", ["env", "settings", "algo", "steps"], "seed", sort=False)
+    print(table.to_string(float_format="%.2f"))
+
+
+if __name__ == "__main__":
+    main()
