@@ -49,6 +49,10 @@ class SequenceReplayBuffer(ReplayBuffer):
     # rows between the places where sequences may begin
     stride = 1
 
+    # what a training state holds of it beside the observations: by row, and as a whole
+    ROW_ARRAYS = ("actions", "rewards", "episode_starts", "finals", "terminations")
+    COUNTERS: tuple[str, ...] = ("written", "_next_is_start", "pos", "full")
+
     def __init__(
         self,
         buffer_size: int,

@@ -1,7 +1,7 @@
 """The teacher of the world model: it trains it, and pays the intrinsic reward to every sampled batch."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
@@ -74,9 +74,19 @@ class LatentWorldModelCallback(BaseCallback):
         if self.model.num_timesteps <= self.model.learning_starts:
             return
         if not self._is_pretrained:
+            if self.model._collected_rollout is None:
+                self.model._collected_rollout = self.locals["num_collected_steps"] * self.training_env.num_envs
             self._pretrain()
         elif 0 < self._encoder_window() and self.replay_buffer.can_sample(self._encoder_window()):
             self.update_encoder()
+
+    def get_training_state(self) -> dict[str, Any]:
+        """:return: what it remembers beside the world model"""
+        return {"_is_pretrained": self._is_pretrained}
+
+    def set_training_state(self, state: dict[str, Any]) -> None:
+        """:param state: from :meth:`get_training_state`"""
+        self._is_pretrained = state["_is_pretrained"]
 
     def _encoder_window(self) -> int:
         """:return: rows that an update of the encoder draws at once, 0 if there is none"""
@@ -122,6 +132,8 @@ class LatentWorldModelCallback(BaseCallback):
         hidden = None if self.verbose == 0 else False
         with tqdm(desc=description, total=n_updates, unit="update", disable=hidden, mininterval=1.0) as bar:
             for _ in range(n_updates):
+                # before it: a resumed pretraining has something left to do
+                self.model.safe_point()
                 update()
                 losses.append(self.logger.name_to_value[loss])
                 bar.update()

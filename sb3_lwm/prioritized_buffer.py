@@ -30,6 +30,8 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
     # A sequence without any error stays in the draw, however rarely
     MIN_PRIORITY = 1e-6
 
+    COUNTERS = (*SequenceReplayBuffer.COUNTERS, "weights", "next_to_rate")
+
     def __init__(
         self,
         *args: Any,
