@@ -95,7 +95,7 @@ class RecurrentDQN(SequenceReplayDQN):
         for listener, _ in self._listeners:
             listener()
 
-    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, *args: Any, **kwargs: Any) -> RolloutReturn:  # type: ignore[override]
+    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, *args: Any, **kwargs: Any) -> RolloutReturn:
         """See :meth:`stable_baselines3.common.off_policy_algorithm.OffPolicyAlgorithm.collect_rollouts`."""
         self.safe_point()
         if self._collected_rollout is not None:

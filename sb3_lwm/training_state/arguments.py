@@ -54,9 +54,9 @@ def unpack_argument(packed: Any) -> Any:
     if kind == "class":
         return _find(content)
     name, attributes = content
-    found = object.__new__(_find(name))
-    vars(found).update({key: unpack_argument(part) for key, part in attributes})
-    return found
+    made: Any = object.__new__(_find(name))
+    vars(made).update({key: unpack_argument(part) for key, part in attributes})
+    return made
 
 
 def _find(name: str) -> type:

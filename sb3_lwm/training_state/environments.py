@@ -16,6 +16,8 @@ from stable_baselines3.common.vec_env import (
     VecTransposeImage,
 )
 
+from sb3_lwm.envs.atari_records import cut_monitor_file
+
 # The two methods by which an environment, a wrapper of vectorised ones, or a callback gives its state and takes it back
 GET, SET = "get_training_state", "set_training_state"
 
@@ -35,6 +37,10 @@ WRAPPERS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("GrayscaleObservation", "RescaleAction", "RescaleObservation", "ReshapeObservation"), ()),
     **dict.fromkeys(("ResizeObservation", "TransformAction", "TransformObservation", "TransformReward"), ()),
 }
+CONSEQUENCE = (
+    "When this training is resumed, the environments will be reset, which ends the episodes under way as a time-out does: "
+    "it goes on, but not to the last bit as without the break."
+)
 CHECKED = ("checked_reset", "checked_step", "checked_data_reuse")
 VEC_WRAPPERS: dict[type[VecEnvWrapper], tuple[str, ...]] = {
     VecMonitor: ("episode_returns", "episode_lengths", "episode_count"),
@@ -83,6 +89,11 @@ def set_environment_state(env: VecEnv, state: dict[str, Any]) -> None:
         return
     # what the constructor of an agent has asked for would come at the next reset
     env._reset_seeds()
+    if isinstance(env, DummyVecEnv) and "episode_returns" in state["base"][0]["wrappers"]:
+        # other processes do not show their files
+        for writer, part in zip(env.get_attr("results_writer"), state["base"], strict=True):
+            if writer is not None:
+                cut_monitor_file(writer, len(part["wrappers"]["episode_returns"]))
     for index, part in enumerate(state["base"]):
         env.env_method(SET, part["own"], indices=index)
         generator = np.random.default_rng()
@@ -96,7 +107,10 @@ def set_environment_state(env: VecEnv, state: dict[str, Any]) -> None:
 
 def _base_state(env: VecEnv) -> Any:
     if hasattr(type(env), GET):
-        return getattr(env, GET)()
+        try:
+            return getattr(env, GET)()
+        except NotImplementedError as error:
+            raise UnknownStateError(f"{error} {CONSEQUENCE}") from error
     # others may keep what nobody knows of
     if not isinstance(env, DummyVecEnv | SubprocVecEnv):
         raise _unknown(type(env).__name__)
@@ -131,6 +145,5 @@ def _wrapper_names(text: str) -> list[str]:
 def _unknown(name: str) -> UnknownStateError:
     return UnknownStateError(
         f"{name} cannot give its state (methods {GET} and {SET}; of a wrapper, an entry in "
-        "sb3_lwm.training_state.environments.WRAPPERS). When this training is resumed, the environments will be reset, which "
-        "ends the episodes under way as a time-out does: it goes on, but not to the last bit as without the break."
+        f"sb3_lwm.training_state.environments.WRAPPERS). {CONSEQUENCE}"
     )
