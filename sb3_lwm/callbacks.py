@@ -150,7 +150,7 @@ class LatentWorldModelCallback(BaseCallback):
         """
         Make one update of the encoder of images, on windows that lie within one episode each (LWM, section 4.1).
 
-        :raises ValueError: if the loss is not finite
+        :raises NonFiniteError: if the loss or its gradient is not finite
         """
         self.policy.set_training_mode(True)
         total, scalars = th.zeros((), device=self.model.device), {}
@@ -160,8 +160,7 @@ class LatentWorldModelCallback(BaseCallback):
             loss, logged = objective.loss(self.world_model.encoder.encoders[key], frames, samples.actions)
             total = total + loss
             scalars.update(logged)
-        self._check_finite(total, "encoder")
-        self._step(self.policy.encoder_optimizer, total)
+        self._step(self.policy.encoder_optimizer, total, "encoder")
         self.world_model.n_encoder_updates += 1
         self._log({"encoder_loss": total, **{f"encoder_{name}": value for name, value in scalars.items()}})
 
@@ -184,7 +183,7 @@ class LatentWorldModelCallback(BaseCallback):
 
         :param samples: (T, B) rows as the replay buffer gives them
         :return: as :meth:`relabel`
-        :raises ValueError: if the loss is not finite
+        :raises NonFiniteError: if the loss or its gradient is not finite
         """
         self.policy.set_training_mode(True)
         model = self.world_model
@@ -194,8 +193,7 @@ class LatentWorldModelCallback(BaseCallback):
         predicted = ~samples.episode_starts[1:]
         weights = predicted * samples.importance_weights
         loss = (errors[1:] * weights).sum() / predicted.sum().clamp(min=1)
-        self._check_finite(loss, "world model")
-        self._step(self.policy.world_model_optimizer, loss)
+        self._step(self.policy.world_model_optimizer, loss, "world model")
         model.n_updates += 1
         errors = errors.detach()
         model.normalizer.update(errors[1:], predicted)
@@ -215,11 +213,12 @@ class LatentWorldModelCallback(BaseCallback):
         )
         return paid
 
-    def _step(self, optimizer: th.optim.Optimizer, loss: th.Tensor) -> None:
+    def _step(self, optimizer: th.optim.Optimizer, loss: th.Tensor, what: str) -> None:
         # a loaded optimizer brings its old learning rate along
         update_learning_rate(optimizer, self.policy.world_model_learning_rate)
-        optimizer.zero_grad()
-        loss.backward()
+        rate = self.policy.world_model_learning_rate
+        remedy = f"lower world_model_learning_rate (now {rate}) or scale the observations"
+        self.model.finite_guard.backward(optimizer, loss, what, remedy)
         optimizer.step()
 
     def _errors(self, samples: SequenceSamples) -> th.Tensor:
@@ -242,13 +241,6 @@ class LatentWorldModelCallback(BaseCallback):
         rewards = samples.rewards.clone()
         rewards[:-1] += intrinsic_rewards[1:]
         return samples._replace(rewards=rewards, intrinsic_rewards=intrinsic_rewards)
-
-    def _check_finite(self, loss: th.Tensor, what: str) -> None:
-        if self.model.reads_scalars and not th.isfinite(loss):
-            raise ValueError(
-                f"The {what}'s loss is {loss.item()}: lower world_model_learning_rate "
-                f"(now {self.policy.world_model_learning_rate}) or scale the observations."
-            )
 
     def _log(self, scalars: dict[str, th.Tensor]) -> None:
         if self.model.reads_scalars:

@@ -12,6 +12,7 @@ from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_nam
 from sb3_lwm.arguments import check_arguments
 from sb3_lwm.buffers import SequenceReplayBuffer
 from sb3_lwm.callbacks import LatentWorldModelCallback
+from sb3_lwm.non_finite import FiniteGuard
 from sb3_lwm.policies import CnnPolicy, LWMPolicy, MlpPolicy, MultiInputPolicy
 from sb3_lwm.resumable_dqn import ResumableDQN
 
@@ -200,6 +201,7 @@ class LWMDQN(ResumableDQN):
         self.mixed_precision = mixed_precision
         self.compile_networks = compile_networks
         self._new_priorities, self._listeners, self._ends_of_learning = [], [], ExitStack()
+        self.finite_guard = FiniteGuard(self.describe_position)
         self._world_model_callback: LatentWorldModelCallback | None = None
         if _init_setup_model:
             self._setup_model()

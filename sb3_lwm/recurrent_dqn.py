@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_lwm.buffers import VEC_NORMALIZE_REMEDY, SequenceReplayBuffer
 from sb3_lwm.envs import AtariVecEnv
-from sb3_lwm.non_finite import NonFiniteError
+from sb3_lwm.non_finite import FiniteGuard, NonFiniteError
 from sb3_lwm.prioritized_buffer import PrioritizedSequenceReplayBuffer
 from sb3_lwm.sequence_replay import SequenceReplayDQN
 from sb3_lwm.td_learning import epsilon_ladder
@@ -36,6 +37,7 @@ class RecurrentDQN(SequenceReplayDQN):
     # at safe points, and at a failure
     _listeners: list[tuple[Callable[[], None], Callable[[], None]]]
     _ends_of_learning: ExitStack
+    finite_guard: FiniteGuard
     # memory before the last observation, and after it
     _last_state: RecurrentState | None = None
     _next_state: RecurrentState | None = None
@@ -48,6 +50,17 @@ class RecurrentDQN(SequenceReplayDQN):
     def reads_scalars(self) -> bool:
         """:return: whether to look at losses now: reading a value back from a GPU makes it idle"""
         return self.device.type == "cpu" or self._n_updates % READING_INTERVAL == 0
+
+    @property
+    def last_training_state(self) -> Path | None:
+        """:return: the newest training state; see :class:`~sb3_lwm.resumable_dqn.ResumableDQN`"""
+        return None
+
+    def describe_position(self) -> str:
+        """:return: how far the training is, and from where it could go on, in words"""
+        position = f"(Step {self.num_timesteps}, update {self._n_updates}."
+        last = self.last_training_state
+        return f"{position})" if last is None else f"{position} The last training state is {last}.)"
 
     def _setup_learn(
         self,
@@ -194,7 +207,9 @@ class RecurrentDQN(SequenceReplayDQN):
             values = np.asarray(values)
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 env = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0]
-                raise ValueError(f"The {name} of environment {env} is not finite: {values[env]}. Mend the environment.")
+                raise self.finite_guard.error(
+                    f"The {name} of environment {env} is not finite: {values[env]}. Mend the environment."
+                )
 
     def predict(  # type: ignore[override]
         self,
@@ -224,4 +239,4 @@ class RecurrentDQN(SequenceReplayDQN):
     def _excluded_save_params(self) -> list[str]:
         # SB3 resets the environments of a loaded model, which begins episodes and memories anew
         acting = ["_last_state", "_next_state", "_sent_actions", "_collected_rollout"]
-        return [*super()._excluded_save_params(), *acting, "_listeners", "_ends_of_learning"]
+        return [*super()._excluded_save_params(), *acting, "_listeners", "_ends_of_learning", "finite_guard"]

@@ -47,8 +47,10 @@ class ResumableDQN(SequenceDQN):
         :param folder: gets ``state_<steps>``
         :param keep_last: how many states stay there
         :return: the state, None if it could not be written: it is warned of, and the others are as they were
+        :raises NonFiniteError: if an update was not finite; no bad state is written
         """
         folder = Path(folder)
+        self.finite_guard.read()
         assert self.replay_buffer is not None, "There is no replay yet: learn first."
         last = self._last_state_saved
         # files are shared with a state in the same folder, of the same course of events

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-from helpers import SHORT, make_labyrinths, make_random_envs
+from helpers import SHORT, make_labyrinths
 from resume_helpers import assert_same_training, go_on, read_log, train
-from stable_baselines3.common.callbacks import EvalCallback
-from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecMonitor
+from stable_baselines3.common.vec_env import VecEnv
 from test_step_ahead import SETTINGS
 
 from sb3_lwm import LWMDQN, AtariVecEnv
@@ -19,7 +18,7 @@ EXPLORING = {"exploration_initial_eps": 1.0, "exploration_fraction": 0.8}
 LABYRINTHS: dict[str, dict[str, Any]] = {
     "uniform": {},
     "prioritized": {"prioritized_replay": True, "n_steps": 2, "exploration_eps_base": 0.4},
-    "compressed": {"compression": "zstd", "gradient_steps": -1, **EXPLORING},
+    "compressed": {"compression": "zstd", "train_freq": 1, "gradient_steps": -1, **EXPLORING},
     "wrapped": {"buffer_size": 160, "train_freq": 2, "max_grad_norm": None},
     "no world model": {"use_world_model": False, **EXPLORING},
 }
@@ -30,15 +29,15 @@ def make_labyrinth_model(**kwargs: Any) -> LWMDQN:
 
 
 def make_games(step_ahead: bool) -> AtariVecEnv:
-    return AtariVecEnv("montezuma_revenge", 2, seed=0, max_episode_steps=25, ram_envs=int(step_ahead))
+    return AtariVecEnv("montezuma_revenge", 2, seed=0, max_episode_steps=45, ram_envs=int(step_ahead))
 
 
 def check(make_model: Callable[[], LWMDQN], make_env: Callable[[], VecEnv], steps: int, tmp_path: Path) -> None:
     unbroken = train(make_model(), tmp_path / "unbroken", steps, every_steps=10_000)
     train(make_model(), tmp_path / "broken", steps)
     states = sorted((tmp_path / "broken" / "states").iterdir(), key=lambda path: int(path.name.split("_")[1]))
-    assert len(states) > 2
-    for state in states[:1]:
+    assert len(states) >= 2
+    for state in states[1:2]:
         # what other code has drawn must not matter
         np.random.seed()
         th.seed()
@@ -51,12 +50,12 @@ def check(make_model: Callable[[], LWMDQN], make_env: Callable[[], VecEnv], step
 
 @pytest.mark.parametrize("settings", LABYRINTHS)
 def test_labyrinths(settings: str, tmp_path: Path) -> None:
-    check(lambda: make_labyrinth_model(**LABYRINTHS[settings]), lambda: make_labyrinths(4), 400, tmp_path)
+    check(lambda: make_labyrinth_model(**LABYRINTHS[settings]), lambda: make_labyrinths(4), 320, tmp_path)
 
 
 @pytest.mark.parametrize("step_ahead", [False, True])
 def test_atari(step_ahead: bool, tmp_path: Path) -> None:
     arguments = {**SETTINGS, "step_ahead": step_ahead, "prioritized_replay": step_ahead, "compression": "zstd"}
     check(
-        lambda: LWMDQN("CnnPolicy", make_games(step_ahead), seed=0, **arguments), lambda: make_games(step_ahead), 310, tmp_path
+        lambda: LWMDQN("CnnPolicy", make_games(step_ahead), seed=0, **arguments), lambda: make_games(step_ahead), 210, tmp_path
     )

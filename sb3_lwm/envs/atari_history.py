@@ -66,7 +66,7 @@ class GameHistory:
         """
         lengths = np.array([len(played) for played in state["actions"]])
         # partial resets need a whole one before them
-        _, info = native.reset(seed=state["seeds"])
+        _, info = native.reset()
         none_ends = np.zeros(len(lengths), dtype=bool)
         for remaining in tqdm(range(lengths.max(), -1, -1), desc="Replaying the games", disable=None, leave=False):
             if (begins := lengths == remaining).any():
