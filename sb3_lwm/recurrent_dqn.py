@@ -129,11 +129,16 @@ class RecurrentDQN(SequenceReplayDQN):
             return super().collect_rollouts(*args, **kwargs)
         except NonFiniteError:
             raise
-        except Exception:
+        except Exception as error:
             # the environments are not where the agent thinks they are: a later learn() resets them
             self._last_obs = self._sent_actions = None
             for _, on_failure in self._listeners:
                 on_failure()
+            if isinstance(error, EOFError | ConnectionError):
+                raise RuntimeError(
+                    "A process of the environments has ended; it has printed its own error above. "
+                    "sb3_lwm.envs.ReportingSubprocVecEnv, in the place of SubprocVecEnv, raises that here."
+                ) from error
             raise
 
     def _exploration_epsilons(self) -> np.ndarray | float:

@@ -28,6 +28,8 @@ WRAPPERS: dict[str, tuple[str, ...]] = {
         *("episode_returns", "episode_lengths", "episode_times"),
     ),
     "TimeLimit": ("_elapsed_steps",),
+    # the one of the Zoo
+    "PatchedTimeLimit": ("_elapsed_steps",),
     "OrderEnforcing": ("_has_reset",),
     # its checks of the first steps are done
     "PassiveEnvChecker": (),

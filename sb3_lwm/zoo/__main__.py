@@ -15,6 +15,7 @@ SCRIPTS = {
     "plot_from_file": "rl_zoo3.plots.plot_from_file",
     "all_plots": "rl_zoo3.plots.all_plots",
     "evaluate": "sb3_lwm.zoo.evaluate",
+    "resume": "sb3_lwm.zoo.resume",
 }
 
 

@@ -3,12 +3,17 @@
 import functools
 import importlib
 import inspect
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from rl_zoo3.utils import ALGOS
+from stable_baselines3.common.vec_env import SubprocVecEnv
 
+from sb3_lwm.envs import ReportingSubprocVecEnv
 from sb3_lwm.lwm_dqn import LWMDQN
+from sb3_lwm.training_state import TrainingStateCallback
+from sb3_lwm.training_state.files import STATES_FOLDER
 from sb3_lwm.zoo.hyperparameters import find_hyperparameters, resolve_variant
 
 ALGORITHM = "lwm_dqn"
@@ -63,6 +68,27 @@ def _find_hyperparameters_by_default(experiment_manager: type) -> None:
             else:
                 given["config"] = resolve_variant(config)
         original(*bound.args, **bound.kwargs)
+        if given["algo"] == ALGORITHM and given["self"].vec_env_class is SubprocVecEnv:
+            given["self"].vec_env_class = ReportingSubprocVecEnv
 
     patched.finds_lwm_dqn_hyperparameters = True  # type: ignore[attr-defined]
     experiment_manager.__init__ = patched  # type: ignore[misc]
+    _give_folders_to_states(experiment_manager)
+
+
+def _give_folders_to_states(experiment_manager: type) -> None:
+    """
+    Let a run write its training states into its own folder; a sweep, whose trials have none, writes none.
+
+    :param experiment_manager: the class, changed in place
+    """
+    original = experiment_manager.create_callbacks  # type: ignore[attr-defined]
+
+    @functools.wraps(original)
+    def patched(self: Any) -> None:
+        original(self)
+        for callback in self.callbacks:
+            if isinstance(callback, TrainingStateCallback) and callback.folder is None and not self.optimize_hyperparameters:
+                callback.folder = Path(self.save_path) / STATES_FOLDER
+
+    experiment_manager.create_callbacks = patched  # type: ignore[attr-defined]
