@@ -2,47 +2,12 @@
 
 import csv
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 
 from sb3_lwm import LWMDQN, TrainingStateCallback
-from sb3_lwm.training_state.content import read_tree
-from sb3_lwm.training_state.files import read_state
-
-# What depends on the clock
-CLOCK = ("t", "episode_times", "time/fps", "time/time_elapsed")
-
-
-def without_clock(value: Any) -> Any:
-    """
-    :param value: nested
-    :return: the same without what the clock decides
-    """
-    if isinstance(value, dict):
-        return {key: without_clock(part) for key, part in value.items() if key not in CLOCK}
-    return type(value)(map(without_clock, value)) if isinstance(value, list | tuple) else value
-
-
-def assert_same(first: Any, second: Any, where: str = "") -> None:
-    """
-    :param first: nested values
-    :param second: the same to the last bit, or the test fails
-    :param where: for the message
-    """
-    assert type(first) is type(second), where
-    if isinstance(first, dict):
-        assert first.keys() == second.keys(), where
-        for key in first:
-            assert_same(first[key], second[key], f"{where}/{key}")
-    elif isinstance(first, list | tuple):
-        assert len(first) == len(second), where
-        for index, parts in enumerate(zip(first, second, strict=True)):
-            assert_same(*parts, f"{where}/{index}")
-    else:
-        np.testing.assert_array_equal(np.asarray(first), np.asarray(second), err_msg=where)
+from sb3_lwm.training_state.comparison import CLOCK, differences
 
 
 def read_log(folder: Path) -> list[dict[str, str]]:
@@ -100,11 +65,5 @@ def assert_same_training(first: LWMDQN, second: LWMDQN, folder: Path) -> None:
     :param folder: for two states
     """
     paths = [model.save_training_state(folder / name) for name, model in (("first", first), ("second", second))]
-    states = [read_state(path) for path in paths if path is not None]
-    replays = [{name: record for name, record in state.files.items() if "replay" in name} for state in states]
-    assert replays[0] == replays[1] and len(replays[0]) > 0
-    trees = [without_clock(read_tree(state)) for state in states]
-    for tree in trees:
-        # paths and sizes of logs
-        del tree["logger"]["formats"], tree["logger"]["folder"]
-    assert_same(*trees)
+    assert paths[0] is not None and paths[1] is not None
+    assert differences(paths[0], paths[1]) == []
