@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterable
 
 import torch as th
 
+# The device whose numbers can be looked at at once
+HOST = "cpu"
+
 
 class NonFiniteError(ValueError):
     """
@@ -62,7 +65,7 @@ class FiniteGuard:
 
     def _check(self, name: str, value: th.Tensor, remedy: str, gradients: Iterable[th.Tensor]) -> None:
         is_bad = ~th.isfinite(value)
-        if value.device.type == "cpu":
+        if value.device.type == HOST:
             if is_bad:
                 raise self.error(f"{name} is {value.item()}: {remedy}.")
             return

@@ -128,9 +128,7 @@ def loaded_arguments(state: SavedState, given: dict[str, Any]) -> dict[str, Any]
     saved = state.info["arguments"]
     for name, value in saved["left_out"].items():
         if name not in given:
-            raise ValueError(
-                f"{state.path} could not hold {name}={value}: give it, load_training_state(path, env, {name}=...)."
-            )
+            raise ValueError(f"{state.path} cannot hold {name}={value}: give it, load_training_state(path, env, {name}=...).")
     return {**{name: unpack_argument(value) for name, value in saved["kept"].items() if name not in given}, **given}
 
 
