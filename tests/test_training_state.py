@@ -264,4 +264,4 @@ def test_arguments_that_cannot_be_kept(tmp_path: Path) -> None:
     assert loaded.learning_rate is rate_of
     # what was loaded, written once more
     again = loaded.save_training_state(tmp_path / "again")
-    assert again is not None and {name.split("/")[1] for name in differences(path, again)} <= {"callbacks", "random", "logger"}
+    assert again is not None and differences(path, again) == []

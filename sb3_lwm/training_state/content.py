@@ -7,6 +7,7 @@ import sys
 import time
 import warnings
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,9 +67,7 @@ def save_content(writer: StateWriter, model: "ResumableDQN", before: replay.Repl
         "replay": replay.counters(model.replay_buffer),
         "episodes": [list(model.ep_info_buffer), list(model.ep_success_buffer)],
         "environments": _environments(model),
-        "logger": logger_state(model.logger, writer.folder),
-        "callbacks": [] if model._learning_callback is None else callbacks_state(model._learning_callback),
-        "random": random_state(model.action_space),
+        **(model._resumed_tree or _learning(model, writer.folder)),
     }
     arrays: list[np.ndarray] = []
     packed = json.dumps(pack(tree, arrays)).encode()
@@ -82,6 +81,15 @@ def save_content(writer: StateWriter, model: "ResumableDQN", before: replay.Repl
         "versions": versions(),
         "command": " ".join(sys.orig_argv),
         "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+    }
+
+
+def _learning(model: "ResumableDQN", folder: Path) -> dict[str, Any]:
+    """:return: what is restored when ``learn`` begins; a model that was loaded and has not learned yet has it as it was"""
+    return {
+        "logger": logger_state(model.logger, folder),
+        "callbacks": [] if model._learning_callback is None else callbacks_state(model._learning_callback),
+        "random": random_state(model.action_space),
     }
 
 
