@@ -48,8 +48,7 @@ class SequenceReplayBuffer(ReplayBuffer):
 
     # rows between the places where sequences may begin
     stride = 1
-
-    # what a training state holds of it beside the observations: by row, and as a whole
+    # what a training state holds of it beside the observations
     ROW_ARRAYS = ("actions", "rewards", "episode_starts", "finals", "terminations")
     COUNTERS: tuple[str, ...] = ("written", "_next_is_start", "pos", "full")
 
@@ -73,7 +72,8 @@ class SequenceReplayBuffer(ReplayBuffer):
         self.optimize_memory_usage = False
         self.handle_timeout_termination = handle_timeout_termination
         self.sequence_length = sequence_length
-        self.buffer_size = self._rows_per_env(buffer_size // n_envs)
+        # a whole number of strides, so that sequences keep their places when the buffer wraps around
+        self.buffer_size = buffer_size // n_envs // self.stride * self.stride
         needed = self.rows_needed(sequence_length, self.stride)
         if self.buffer_size < needed:
             raise ValueError(
@@ -102,9 +102,6 @@ class SequenceReplayBuffer(ReplayBuffer):
         :return: rows that each environment needs so that, once there is a whole sequence, there always is one
         """
         return sequence_length
-
-    def _rows_per_env(self, rows: int) -> int:
-        return rows
 
     @classmethod
     def bytes_per_row(cls, state_bytes: int, stride: int = 1) -> float:

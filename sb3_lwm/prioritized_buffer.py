@@ -63,10 +63,6 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         """
         return super().bytes_per_row(state_bytes, stride) + (state_bytes + np.dtype(np.float64).itemsize) / stride
 
-    def _rows_per_env(self, rows: int) -> int:
-        # a whole number of strides, so that sequences keep their places when the buffer wraps around
-        return rows // self.stride * self.stride
-
     def reset(self) -> None:
         super().reset()
         n_slots = self.buffer_size // self.stride

@@ -34,6 +34,10 @@ ZOO_KEYS = {
 }
 
 
+# Methods of the Zoo's ExperimentManager
+PATCHED = ("__init__", "create_callbacks", "_load_pretrained_agent")
+
+
 def read_blocks() -> list[tuple[str, dict[str, Any]]]:
     files = hyperparameters.hyperparameter_files()
     return [block for file in files for block in yaml.safe_load(file.read_text(encoding="utf-8")).items()]
@@ -69,7 +73,7 @@ def test_patch_waits_for_a_module_that_is_being_imported() -> None:
     module = ModuleType("rl_zoo3.exp_manager")
     module.__class__ = _PatchedOnFirstUse
     assert not hasattr(module, "ExperimentManager")
-    module.__dict__["ExperimentManager"] = type("ExperimentManager", (), {"__init__": lambda self, algo: None})
+    module.__dict__["ExperimentManager"] = type("ExperimentManager", (), dict.fromkeys(PATCHED, lambda self, algo: None))
     assert hasattr(module.ExperimentManager.__init__, "finds_lwm_dqn_hyperparameters")
     assert type(module) is ModuleType
 

@@ -65,6 +65,16 @@ def test_resumed_run_is_the_run_without_a_break(logs: Path, monkeypatch: pytest.
     assert first.num_timesteps == second.num_timesteps == 400
 
 
+def test_a_pretrained_agent_says_what_is_lost(logs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trained = logs / "lwm_dqn" / "POL-v0_1" / "POL-v0.zip"
+    hyperparameters = [f"{name}:{value!r}" for name, value in SETTINGS.items() if name != "policy_kwargs"]
+    monkeypatch.setattr(sys, "argv", [])
+    with pytest.warns(UserWarning, match=r"-i begins a new training.*with an empty replay.*python -m sb3_lwm\.zoo resume"):
+        run(*("train", "--algo", "lwm_dqn", "--env", "POL-v0", "-n", 140, "-f", tmp_path, "--eval-freq", -1, "-i", trained),
+            *("--verbose", 0, "-params", *hyperparameters))  # fmt: skip
+    assert LWMDQN.load(tmp_path / "lwm_dqn" / "POL-v0_1" / "POL-v0.zip").num_timesteps >= 140
+
+
 def test_only_a_run_can_be_resumed(logs: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"not the folder of a run"):
         read_settings(logs)

@@ -104,8 +104,7 @@ class AtariVecEnv(VecEnv):
         self._fire = self._action_meanings.index("FIRE") if pressed else None
         columns = [self._shadows.columns(env) for env in range(n_envs)]
         self._records = GameRecords(found.spec.id if found.spec else found.rom, monitor_dir, columns, override_existing)
-        self._history = GameHistory(n_envs)
-        self._is_sticky = found.repeat_action_probability > 0.0
+        self._history = GameHistory(n_envs, is_sticky=found.repeat_action_probability > 0.0)
         self._chosen: npt.NDArray[np.int64] | None = None
         self._played = np.zeros(n_envs, dtype=np.int64)
         # None until the first reset
@@ -213,8 +212,6 @@ class AtariVecEnv(VecEnv):
         """
         if self._lives is None:
             return None
-        if self._is_sticky:
-            raise NotImplementedError("ale-py shows nobody the generator of an Atari game's sticky actions.")
         now = {"life_begins": self._life_begins.copy(), "chosen": self._chosen, "records": self._records.get_state()}
         return {**now, "history": self._history.get_state(self._lives)}
 
@@ -257,12 +254,7 @@ class AtariVecEnv(VecEnv):
         return [getattr(self, attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """
-        :param attr_name: name of an attribute
-        :param value: its value
-        :param indices: of the games
-        :raises AttributeError: always: what a game is like is said to the constructor
-        """
+        """:raises AttributeError: always: what a game is like is said to the constructor"""
         raise AttributeError(f"{attr_name!r} of an AtariVecEnv cannot be set: make a new one with the argument you want.")
 
     def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:

@@ -20,9 +20,11 @@ class GameHistory:
     nothing else that matters, so that the earlier games need not be played again. (With sticky actions each frame draws.)
 
     :param n_envs: number of games
+    :param is_sticky: whether actions are
     """
 
-    def __init__(self, n_envs: int) -> None:
+    def __init__(self, n_envs: int, is_sticky: bool) -> None:
+        self.is_sticky = is_sticky
         self.seeds = np.full(n_envs, -1, dtype=np.int64)
         self.resets = np.zeros(n_envs, dtype=np.int64)
         self.actions = [bytearray() for _ in range(n_envs)]
@@ -50,7 +52,10 @@ class GameHistory:
         """
         :param lives: (n_envs,) int32, to see whether the games come back
         :return: for :meth:`replay`
+        :raises NotImplementedError: with sticky actions
         """
+        if self.is_sticky:
+            raise NotImplementedError("ale-py shows nobody the generator of an Atari game's sticky actions.")
         actions = [np.frombuffer(bytes(played), dtype=np.uint8) for played in self.actions]
         return {"seeds": self.seeds.copy(), "resets": self.resets.copy(), "actions": actions, "lives": lives.copy()}
 

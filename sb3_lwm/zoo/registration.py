@@ -3,6 +3,7 @@
 import functools
 import importlib
 import inspect
+import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -74,6 +75,7 @@ def _find_hyperparameters_by_default(experiment_manager: type) -> None:
     patched.finds_lwm_dqn_hyperparameters = True  # type: ignore[attr-defined]
     experiment_manager.__init__ = patched  # type: ignore[misc]
     _give_folders_to_states(experiment_manager)
+    _warn_of_what_is_lost(experiment_manager)
 
 
 def _give_folders_to_states(experiment_manager: type) -> None:
@@ -92,3 +94,27 @@ def _give_folders_to_states(experiment_manager: type) -> None:
                 callback.folder = Path(self.save_path) / STATES_FOLDER
 
     experiment_manager.create_callbacks = patched  # type: ignore[attr-defined]
+
+
+def _warn_of_what_is_lost(experiment_manager: type) -> None:
+    """
+    Let ``-i`` say what it does not restore.
+
+    :param experiment_manager: the class, changed in place
+    """
+    original = experiment_manager._load_pretrained_agent  # type: ignore[attr-defined]
+
+    @functools.wraps(original)
+    def patched(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.algo == ALGORITHM:
+            has_replay = (Path(self.trained_agent).parent / "replay_buffer.pkl").exists()
+            warnings.warn(
+                f"-i begins a new training with the networks and optimizers of {self.trained_agent}"
+                f"{' and the replay beside it' if has_replay else ', with an empty replay'}. Steps and schedules are counted "
+                "from 0; environments, random generators and logs begin anew. To go on with a run that was stopped: "
+                "python -m sb3_lwm.zoo resume <folder of the run>",
+                stacklevel=2,
+            )
+        return original(self, *args, **kwargs)
+
+    experiment_manager._load_pretrained_agent = patched  # type: ignore[attr-defined]
