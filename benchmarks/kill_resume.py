@@ -6,9 +6,10 @@ Trainings that are killed at random moments, and go on::
     OMP_NUM_THREADS=1 python benchmarks/kill_resume.py storm --kills 50 --output kill_storm.csv
     OMP_NUM_THREADS=1 python benchmarks/kill_resume.py soak --minutes 30 --output kill_soak.csv
 
-``exact`` compares a training with another one that got SIGKILL several times: networks, optimizers, replay, generators,
-environments and log must be the same to the last bit. ``storm`` kills often, every other time in the middle of a save; each
-resume must find a complete state, and take the newest. ``soak`` watches memory and disk of a training that saves every minute.
+``exact`` compares a training with another one that got SIGKILL several times, every other time in the middle of a save:
+networks, optimizers, replay, generators, environments and log must be the same to the last bit. Each resume must find a
+complete state, and take the newest. ``storm`` kills often, and compares nothing. ``soak`` watches memory and disk of a
+training that saves every minute.
 Exits with 1 if anything is not as it must be.
 """
 
@@ -172,7 +173,7 @@ def killed_training(options: argparse.Namespace, folder: Path, kills: int) -> li
                 finish(process, is_killed=options.mode == "storm")
                 return rows
             seconds = generator.uniform(0.0, options.longest)
-            was_saving = kill(process, folder, seconds, in_save=options.mode == "storm" and len(rows) % 2 == 1)
+            was_saving = kill(process, folder, seconds, in_save=len(rows) % 2 == 1)
             if was_saving is None:
                 finish(process)
                 raise SystemExit(f"The training ended after {len(rows)} kills: use more --steps, or a smaller --longest.")
