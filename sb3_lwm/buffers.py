@@ -41,8 +41,7 @@ class SequenceReplayBuffer(ReplayBuffer):
     :raises ImportError: if the package of the compression is missing
     """
 
-    # action, reward, three flags
-    ROW_BYTES = 8 + 4 + 3
+    ROW_BYTES = 8 + 4 + 3  # action, reward, three flags
     # windows drawn for each one inside an episode, before these are said to be too rare
     MAX_TRIES = 1000
 
@@ -72,7 +71,7 @@ class SequenceReplayBuffer(ReplayBuffer):
         self.optimize_memory_usage = False
         self.handle_timeout_termination = handle_timeout_termination
         self.sequence_length = sequence_length
-        # a whole number of strides, so that sequences keep their places when the buffer wraps around
+        # a whole number of strides: sequences keep their places when the buffer wraps around
         self.buffer_size = buffer_size // n_envs // self.stride * self.stride
         needed = self.rows_needed(sequence_length, self.stride)
         if self.buffer_size < needed:

@@ -28,8 +28,8 @@ def make_labyrinth_model(**kwargs: Any) -> LWMDQN:
     return LWMDQN("MlpPolicy", make_labyrinths(4), seed=0, **{**SHORT, **kwargs})
 
 
-def make_games(step_ahead: bool) -> AtariVecEnv:
-    return AtariVecEnv("montezuma_revenge", 2, seed=0, max_episode_steps=45, ram_envs=int(step_ahead))
+def make_games() -> AtariVecEnv:
+    return AtariVecEnv("montezuma_revenge", 2, seed=0, max_episode_steps=45, ram_envs=1)
 
 
 def check(make_model: Callable[[], LWMDQN], make_env: Callable[[], VecEnv], steps: int, tmp_path: Path) -> None:
@@ -50,12 +50,9 @@ def check(make_model: Callable[[], LWMDQN], make_env: Callable[[], VecEnv], step
 
 @pytest.mark.parametrize("settings", LABYRINTHS)
 def test_labyrinths(settings: str, tmp_path: Path) -> None:
-    check(lambda: make_labyrinth_model(**LABYRINTHS[settings]), lambda: make_labyrinths(4), 320, tmp_path)
+    check(lambda: make_labyrinth_model(**LABYRINTHS[settings]), lambda: make_labyrinths(4), 240, tmp_path)
 
 
-@pytest.mark.parametrize("step_ahead", [False, True])
-def test_atari(step_ahead: bool, tmp_path: Path) -> None:
-    arguments = {**SETTINGS, "step_ahead": step_ahead, "prioritized_replay": step_ahead, "compression": "zstd"}
-    check(
-        lambda: LWMDQN("CnnPolicy", make_games(step_ahead), seed=0, **arguments), lambda: make_games(step_ahead), 210, tmp_path
-    )
+def test_atari(tmp_path: Path) -> None:
+    arguments = {**SETTINGS, "step_ahead": True, "prioritized_replay": True, "compression": "zstd"}
+    check(lambda: LWMDQN("CnnPolicy", make_games(), seed=0, **arguments), make_games, 210, tmp_path)

@@ -203,8 +203,6 @@ class AtariVecEnv(VecEnv):
         self._native = self._chosen = None
         self._records.close()
 
-    # --- Training states ---
-
     def get_training_state(self) -> dict[str, Any] | None:
         """
         :return: how the games came to where they are, and the actions under way; None before the first reset
@@ -212,8 +210,8 @@ class AtariVecEnv(VecEnv):
         """
         if self._lives is None:
             return None
-        now = {"life_begins": self._life_begins.copy(), "chosen": self._chosen, "records": self._records.get_state()}
-        return {**now, "history": self._history.get_state(self._lives)}
+        parts = {"history": self._history.get_state(self._lives), "records": self._records.get_state()}
+        return {**parts, "life_begins": self._life_begins.copy(), "chosen": self._chosen}
 
     def set_training_state(self, state: dict[str, Any] | None) -> None:
         """
