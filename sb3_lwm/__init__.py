@@ -6,6 +6,7 @@ from sb3_lwm.envs import AtariVecEnv  # registers the labyrinths too
 from sb3_lwm.lwm_dqn import LWMDQN
 from sb3_lwm.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from sb3_lwm.prioritized_buffer import PrioritizedSequenceReplayBuffer
+from sb3_lwm.training_state import TrainingStateCallback
 from sb3_lwm.version import __version__
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "MultiInputPolicy",
     "PrioritizedSequenceReplayBuffer",
     "SequenceReplayBuffer",
+    "TrainingStateCallback",
     "__version__",
 ]

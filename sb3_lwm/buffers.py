@@ -41,13 +41,15 @@ class SequenceReplayBuffer(ReplayBuffer):
     :raises ImportError: if the package of the compression is missing
     """
 
-    # action, reward, three flags
-    ROW_BYTES = 8 + 4 + 3
+    ROW_BYTES = 8 + 4 + 3  # action, reward, three flags
     # windows drawn for each one inside an episode, before these are said to be too rare
     MAX_TRIES = 1000
 
     # rows between the places where sequences may begin
     stride = 1
+    # what a training state holds of it beside the observations
+    ROW_ARRAYS = ("actions", "rewards", "episode_starts", "finals", "terminations")
+    COUNTERS: tuple[str, ...] = ("written", "_next_is_start", "pos", "full")
 
     def __init__(
         self,
@@ -69,7 +71,8 @@ class SequenceReplayBuffer(ReplayBuffer):
         self.optimize_memory_usage = False
         self.handle_timeout_termination = handle_timeout_termination
         self.sequence_length = sequence_length
-        self.buffer_size = self._rows_per_env(buffer_size // n_envs)
+        # a whole number of strides: sequences keep their places when the buffer wraps around
+        self.buffer_size = buffer_size // n_envs // self.stride * self.stride
         needed = self.rows_needed(sequence_length, self.stride)
         if self.buffer_size < needed:
             raise ValueError(
@@ -98,9 +101,6 @@ class SequenceReplayBuffer(ReplayBuffer):
         :return: rows that each environment needs so that, once there is a whole sequence, there always is one
         """
         return sequence_length
-
-    def _rows_per_env(self, rows: int) -> int:
-        return rows
 
     @classmethod
     def bytes_per_row(cls, state_bytes: int, stride: int = 1) -> float:

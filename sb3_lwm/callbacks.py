@@ -1,7 +1,7 @@
 """The teacher of the world model: it trains it, and pays the intrinsic reward to every sampled batch."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
@@ -74,9 +74,19 @@ class LatentWorldModelCallback(BaseCallback):
         if self.model.num_timesteps <= self.model.learning_starts:
             return
         if not self._is_pretrained:
+            if self.model._collected_rollout is None:
+                self.model._collected_rollout = self.locals["num_collected_steps"] * self.training_env.num_envs
             self._pretrain()
         elif 0 < self._encoder_window() and self.replay_buffer.can_sample(self._encoder_window()):
             self.update_encoder()
+
+    def get_training_state(self) -> dict[str, Any]:
+        """:return: what it remembers beside the world model"""
+        return {"_is_pretrained": self._is_pretrained}
+
+    def set_training_state(self, state: dict[str, Any]) -> None:
+        """:param state: from :meth:`get_training_state`"""
+        self._is_pretrained = state["_is_pretrained"]
 
     def _encoder_window(self) -> int:
         """:return: rows that an update of the encoder draws at once, 0 if there is none"""
@@ -122,6 +132,8 @@ class LatentWorldModelCallback(BaseCallback):
         hidden = None if self.verbose == 0 else False
         with tqdm(desc=description, total=n_updates, unit="update", disable=hidden, mininterval=1.0) as bar:
             for _ in range(n_updates):
+                # before it: a resumed pretraining has something left to do
+                self.model.safe_point()
                 update()
                 losses.append(self.logger.name_to_value[loss])
                 bar.update()
@@ -138,7 +150,7 @@ class LatentWorldModelCallback(BaseCallback):
         """
         Make one update of the encoder of images, on windows that lie within one episode each (LWM, section 4.1).
 
-        :raises ValueError: if the loss is not finite
+        :raises NonFiniteError: if the loss or its gradient is not finite
         """
         self.policy.set_training_mode(True)
         total, scalars = th.zeros((), device=self.model.device), {}
@@ -148,8 +160,7 @@ class LatentWorldModelCallback(BaseCallback):
             loss, logged = objective.loss(self.world_model.encoder.encoders[key], frames, samples.actions)
             total = total + loss
             scalars.update(logged)
-        self._check_finite(total, "encoder")
-        self._step(self.policy.encoder_optimizer, total)
+        self._step(self.policy.encoder_optimizer, total, "encoder")
         self.world_model.n_encoder_updates += 1
         self._log({"encoder_loss": total, **{f"encoder_{name}": value for name, value in scalars.items()}})
 
@@ -172,7 +183,7 @@ class LatentWorldModelCallback(BaseCallback):
 
         :param samples: (T, B) rows as the replay buffer gives them
         :return: as :meth:`relabel`
-        :raises ValueError: if the loss is not finite
+        :raises NonFiniteError: if the loss or its gradient is not finite
         """
         self.policy.set_training_mode(True)
         model = self.world_model
@@ -182,8 +193,7 @@ class LatentWorldModelCallback(BaseCallback):
         predicted = ~samples.episode_starts[1:]
         weights = predicted * samples.importance_weights
         loss = (errors[1:] * weights).sum() / predicted.sum().clamp(min=1)
-        self._check_finite(loss, "world model")
-        self._step(self.policy.world_model_optimizer, loss)
+        self._step(self.policy.world_model_optimizer, loss, "world model")
         model.n_updates += 1
         errors = errors.detach()
         model.normalizer.update(errors[1:], predicted)
@@ -203,11 +213,12 @@ class LatentWorldModelCallback(BaseCallback):
         )
         return paid
 
-    def _step(self, optimizer: th.optim.Optimizer, loss: th.Tensor) -> None:
+    def _step(self, optimizer: th.optim.Optimizer, loss: th.Tensor, what: str) -> None:
         # a loaded optimizer brings its old learning rate along
         update_learning_rate(optimizer, self.policy.world_model_learning_rate)
-        optimizer.zero_grad()
-        loss.backward()
+        rate = self.policy.world_model_learning_rate
+        remedy = f"lower world_model_learning_rate (now {rate}) or scale the observations"
+        self.model.finite_guard.backward(optimizer, loss, what, remedy)
         optimizer.step()
 
     def _errors(self, samples: SequenceSamples) -> th.Tensor:
@@ -230,13 +241,6 @@ class LatentWorldModelCallback(BaseCallback):
         rewards = samples.rewards.clone()
         rewards[:-1] += intrinsic_rewards[1:]
         return samples._replace(rewards=rewards, intrinsic_rewards=intrinsic_rewards)
-
-    def _check_finite(self, loss: th.Tensor, what: str) -> None:
-        if self.model.reads_scalars and not th.isfinite(loss):
-            raise ValueError(
-                f"The {what}'s loss is {loss.item()}: lower world_model_learning_rate "
-                f"(now {self.policy.world_model_learning_rate}) or scale the observations."
-            )
 
     def _log(self, scalars: dict[str, th.Tensor]) -> None:
         if self.model.reads_scalars:

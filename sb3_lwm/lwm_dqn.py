@@ -1,5 +1,6 @@
 """LWM-DQN: a recurrent dueling double DQN that learns from the environment's reward and from its own surprise."""
 
+from contextlib import ExitStack
 from typing import Any, ClassVar, TypeVar
 
 import torch as th
@@ -11,13 +12,14 @@ from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_nam
 from sb3_lwm.arguments import check_arguments
 from sb3_lwm.buffers import SequenceReplayBuffer
 from sb3_lwm.callbacks import LatentWorldModelCallback
+from sb3_lwm.non_finite import FiniteGuard
 from sb3_lwm.policies import CnnPolicy, LWMPolicy, MlpPolicy, MultiInputPolicy
-from sb3_lwm.q_learning import SequenceDQN
+from sb3_lwm.resumable_dqn import ResumableDQN
 
 SelfLWMDQN = TypeVar("SelfLWMDQN", bound="LWMDQN")
 
 
-class LWMDQN(SequenceDQN):
+class LWMDQN(ResumableDQN):
     """
     Recurrent dueling double DQN with sequence replay and the intrinsic reward of a latent world model.
 
@@ -198,7 +200,8 @@ class LWMDQN(SequenceDQN):
         self.step_ahead = step_ahead
         self.mixed_precision = mixed_precision
         self.compile_networks = compile_networks
-        self._new_priorities = []
+        self._new_priorities, self._listeners, self._ends_of_learning = [], [], ExitStack()
+        self.finite_guard = FiniteGuard(self.describe_position)
         self._world_model_callback: LatentWorldModelCallback | None = None
         if _init_setup_model:
             self._setup_model()
@@ -256,7 +259,9 @@ class LWMDQN(SequenceDQN):
             others = callback if isinstance(callback, list) else [callback]
             others = [other if isinstance(other, BaseCallback) else ConvertCallback(other) for other in others if other]
             callback = CallbackList([self._world_model_callback, *others])
-        return super()._init_callback(callback, progress_bar)
+        callback = super()._init_callback(callback, progress_bar)
+        self.restore_learning(callback)
+        return callback
 
     def learn(
         self: SelfLWMDQN,
@@ -268,7 +273,8 @@ class LWMDQN(SequenceDQN):
         progress_bar: bool = False,
     ) -> SelfLWMDQN:
         """See :meth:`stable_baselines3.DQN.learn`; the callback that teaches the world model is added to yours."""
-        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        with self._ends_of_learning:
+            return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def _excluded_save_params(self) -> list[str]:
         return [

@@ -30,6 +30,8 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
     # A sequence without any error stays in the draw, however rarely
     MIN_PRIORITY = 1e-6
 
+    COUNTERS = (*SequenceReplayBuffer.COUNTERS, "weights", "next_to_rate")
+
     def __init__(
         self,
         *args: Any,
@@ -60,10 +62,6 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         :return: bytes that a row takes beside its observation: one memory and one weight in each stride
         """
         return super().bytes_per_row(state_bytes, stride) + (state_bytes + np.dtype(np.float64).itemsize) / stride
-
-    def _rows_per_env(self, rows: int) -> int:
-        # a whole number of strides, so that sequences keep their places when the buffer wraps around
-        return rows // self.stride * self.stride
 
     def reset(self) -> None:
         super().reset()

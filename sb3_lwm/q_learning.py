@@ -34,7 +34,7 @@ class SequenceDQN(RecurrentDQN):
 
         :param gradient_steps: number of updates
         :param batch_size: sequences in each
-        :raises ValueError: if the loss is not finite
+        :raises NonFiniteError: if a loss or a gradient is not finite; on a GPU up to ``READING_INTERVAL`` updates later
         """
         assert self.replay_buffer is not None
         if not self.replay_buffer.can_sample():
@@ -51,24 +51,21 @@ class SequenceDQN(RecurrentDQN):
             self.policy.set_training_mode(True)
             td_errors = self._td_errors(samples)
             loss = (td_errors.square().sum(dim=0) * samples.importance_weights).mean()
-            if self.reads_scalars and not th.isfinite(loss):
-                raise ValueError(f"The loss is {loss.item()}: lower learning_rate (now {self.learning_rate}) or the rewards.")
             self._update_q_network(loss)
             self._update_priorities(samples.sequence_ids, td_errors)
             losses.append(loss.detach())
         if self.reads_scalars:
+            self.finite_guard.read()
             self._store_priorities()
             self.logger.record("train/loss", th.stack(losses).mean().item())
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def _update_q_network(self, loss: th.Tensor) -> None:
-        self.policy.optimizer.zero_grad()
-        loss.backward()
-        if self.max_grad_norm is not None:
-            norm = th.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
-            if self.reads_scalars:
-                self.logger.record("train/grad_norm", norm.item())
+        remedy = f"lower learning_rate (now {self.learning_rate}) or the rewards"
+        norm = self.finite_guard.backward(self.policy.optimizer, loss, "Q-network", remedy, self.max_grad_norm)
+        if self.max_grad_norm is not None and self.reads_scalars:
+            self.logger.record("train/grad_norm", norm.item())
         self.policy.optimizer.step()
         with th.no_grad():
             th._foreach_lerp_(list(self.q_net_target.parameters()), list(self.q_net.parameters()), self.tau)

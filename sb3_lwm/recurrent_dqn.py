@@ -1,5 +1,8 @@
 """What a memory changes in DQN: acting, storing, predicting."""
 
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,9 +11,11 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_lwm.buffers import VEC_NORMALIZE_REMEDY, SequenceReplayBuffer
 from sb3_lwm.envs import AtariVecEnv
+from sb3_lwm.non_finite import FiniteGuard, NonFiniteError
 from sb3_lwm.prioritized_buffer import PrioritizedSequenceReplayBuffer
 from sb3_lwm.sequence_replay import SequenceReplayDQN
 from sb3_lwm.td_learning import epsilon_ladder
@@ -29,16 +34,33 @@ class RecurrentDQN(SequenceReplayDQN):
     exploration_eps_base: float | None
     exploration_eps_alpha: float
     step_ahead: bool
+    # at safe points, and at a failure
+    _listeners: list[tuple[Callable[[], None], Callable[[], None]]]
+    _ends_of_learning: ExitStack
+    finite_guard: FiniteGuard
     # memory before the last observation, and after it
     _last_state: RecurrentState | None = None
     _next_state: RecurrentState | None = None
     # actions that the environments carry out already
     _sent_actions: np.ndarray | None = None
+    # steps of a rollout whose end, the pretraining, is under way
+    _collected_rollout: int | None = None
 
     @property
     def reads_scalars(self) -> bool:
         """:return: whether to look at losses now: reading a value back from a GPU makes it idle"""
         return self.device.type == "cpu" or self._n_updates % READING_INTERVAL == 0
+
+    @property
+    def last_training_state(self) -> Path | None:
+        """:return: the newest training state; see :class:`~sb3_lwm.resumable_dqn.ResumableDQN`"""
+        return None
+
+    def describe_position(self) -> str:
+        """:return: how far the training is, and from where it could go on, in words"""
+        position = f"(Step {self.num_timesteps}, update {self._n_updates}."
+        last = self.last_training_state
+        return f"{position})" if last is None else f"{position} The last training state is {last}.)"
 
     def _setup_learn(
         self,
@@ -54,28 +76,70 @@ class RecurrentDQN(SequenceReplayDQN):
         if self.step_ahead and not isinstance(self.env and self.env.unwrapped, AtariVecEnv):
             raise ValueError(f"step_ahead=True needs an AtariVecEnv, not {self.env}: use step_ahead=False.")
         if self.replay_buffer is None:
-            sentence = self.replay_memory().check()
-            if self.verbose >= 1:
-                print(sentence)
-            self.replay_buffer = self._make_replay_buffer(self.buffer_size)
-            self._new_priorities = []
+            self.replay_buffer = self.allocate_replay()
         is_reset = reset_num_timesteps or self._last_obs is None
         result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         if is_reset:
             self.replay_buffer.truncate_episodes()
             self._last_state = None
             self._sent_actions = None
+            self._collected_rollout = None
             self._check_finite(self._last_obs, np.zeros(self.n_envs))
         return result
 
-    def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
+    def at_safe_points(self, listener: Callable[[], None], on_failure: Callable[[], None]) -> None:
+        """
+        :param listener: to call, until ``learn`` ends, wherever the agent is complete: before each rollout, and in the
+            pretraining before each update
+        :param on_failure: to call when something fails in a rollout
+        """
+        self._listeners.append((listener, on_failure))
+        self.at_end_of_learning(self._listeners.clear)
+
+    def at_end_of_learning(self, function: Callable[..., Any], *args: Any) -> None:
+        """
+        :param function: to call when ``learn`` ends, by whatever exception
+        :param args: of it
+        """
+        self._ends_of_learning.callback(function, *args)
+
+    def safe_point(self) -> None:
+        """Here all that a training state holds is complete."""
+        for listener, _ in self._listeners:
+            listener()
+
+    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, *args: Any, **kwargs: Any) -> RolloutReturn:
         """See :meth:`stable_baselines3.common.off_policy_algorithm.OffPolicyAlgorithm.collect_rollouts`."""
-        rollout = super().collect_rollouts(*args, **kwargs)
+        self.safe_point()
+        if self._collected_rollout is not None:
+            # resumed in the middle of the pretraining
+            callback.on_rollout_end()
+            rollout = RolloutReturn(self._collected_rollout, n_episodes=0, continue_training=True)
+        else:
+            rollout = self._collect(env, callback, *args, **kwargs)
+        self._collected_rollout = None
         if not rollout.continue_training:
             # A callback has stopped the training on a step that SB3 does not store. What follows would not be what came
             # next: a later learn() resets the environments.
             self._last_obs = None
         return rollout
+
+    def _collect(self, *args: Any, **kwargs: Any) -> RolloutReturn:
+        try:
+            return super().collect_rollouts(*args, **kwargs)
+        except NonFiniteError:
+            raise
+        except Exception as error:
+            # the environments are not where the agent thinks they are: a later learn() resets them
+            self._last_obs = self._sent_actions = None
+            for _, on_failure in self._listeners:
+                on_failure()
+            if isinstance(error, EOFError | ConnectionError):
+                raise RuntimeError(
+                    "A process of the environments has ended; it has printed its own error above. "
+                    "sb3_lwm.envs.ReportingSubprocVecEnv, in the place of SubprocVecEnv, raises that here."
+                ) from error
+            raise
 
     def _exploration_epsilons(self) -> np.ndarray | float:
         """:return: (n_envs,) float or one for all, probability of a random action"""
@@ -148,7 +212,9 @@ class RecurrentDQN(SequenceReplayDQN):
             values = np.asarray(values)
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 env = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0]
-                raise ValueError(f"The {name} of environment {env} is not finite: {values[env]}. Mend the environment.")
+                raise self.finite_guard.error(
+                    f"The {name} of environment {env} is not finite: {values[env]}. Mend the environment."
+                )
 
     def predict(  # type: ignore[override]
         self,
@@ -177,4 +243,5 @@ class RecurrentDQN(SequenceReplayDQN):
 
     def _excluded_save_params(self) -> list[str]:
         # SB3 resets the environments of a loaded model, which begins episodes and memories anew
-        return [*super()._excluded_save_params(), "_last_state", "_next_state", "_sent_actions"]
+        acting = ["_last_state", "_next_state", "_sent_actions", "_collected_rollout"]
+        return [*super()._excluded_save_params(), *acting, "_listeners", "_ends_of_learning", "finite_guard"]

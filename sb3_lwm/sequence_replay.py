@@ -58,6 +58,17 @@ class SequenceReplayDQN(DQN):
             **self._buffer_arguments(),
         )
 
+    def allocate_replay(self) -> SequenceReplayBuffer:
+        """
+        :return: an empty replay
+        :raises MemoryError: if there is no room for it
+        """
+        sentence = self.replay_memory().check()
+        if self.verbose >= 1:
+            print(sentence)
+        self._new_priorities = []
+        return self._make_replay_buffer(self.buffer_size)
+
     def _buffer_arguments(self) -> dict[str, Any]:
         arguments: dict[str, Any] = {
             "sequence_length": self.sequence_length,

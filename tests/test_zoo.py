@@ -32,6 +32,13 @@ ZOO_KEYS = {
 }
 
 
+# Methods of the Zoo's ExperimentManager
+PATCHED = [
+    *("__init__", "create_log_folder", "setup_experiment", "_preprocess_hyperparams"),
+    *("objective", "read_hyperparameters", "create_callbacks", "_load_pretrained_agent"),
+]
+
+
 def read_blocks() -> list[tuple[str, dict[str, Any]]]:
     files = hyperparameters.hyperparameter_files()
     return [block for file in files for block in yaml.safe_load(file.read_text(encoding="utf-8")).items()]
@@ -67,8 +74,7 @@ def test_patch_waits_for_a_module_that_is_being_imported() -> None:
     module = ModuleType("rl_zoo3.exp_manager")
     module.__class__ = _PatchedOnFirstUse
     assert not hasattr(module, "ExperimentManager")
-    patched = "__init__ create_log_folder setup_experiment _preprocess_hyperparams objective read_hyperparameters"
-    module.__dict__["ExperimentManager"] = type("ExperimentManager", (), {name: lambda self: None for name in patched.split()})
+    module.__dict__["ExperimentManager"] = type("ExperimentManager", (), dict.fromkeys(PATCHED, lambda self: None))
     assert module.ExperimentManager.knows_lwm_dqn
     assert type(module) is ModuleType
 

@@ -4,8 +4,9 @@ import gymnasium as gym
 
 from sb3_lwm.envs.atari import AtariVecEnv
 from sb3_lwm.envs.labyrinth import PartiallyObservableLabyrinthEnv
+from sb3_lwm.envs.reporting import ReportingSubprocVecEnv
 
-__all__ = ["AtariVecEnv", "PartiallyObservableLabyrinthEnv", "register_envs"]
+__all__ = ["AtariVecEnv", "PartiallyObservableLabyrinthEnv", "ReportingSubprocVecEnv", "register_envs"]
 
 MAX_EPISODE_STEPS = 1000
 

@@ -12,7 +12,8 @@ from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 
-from sb3_lwm.envs.atari_games import INT32_SIZE, SIDE, check_settings, find_game, start_games
+from sb3_lwm.envs.atari_games import INT32_SIZE, SIDE, check_actions, check_settings, find_game, start_games
+from sb3_lwm.envs.atari_history import GameHistory
 from sb3_lwm.envs.atari_records import GameRecords
 from sb3_lwm.envs.atari_shadow import AtariShadow, AtariShadows
 
@@ -60,6 +61,7 @@ class AtariVecEnv(VecEnv):
     :param num_threads: 0 for one a game, up to the number of cores
     :param render_mode: ``"rgb_array"``, ``"human"`` or None; every game then has a shadow
     :param monitor_dir: folder for one ``<number>.monitor.csv`` a game; None writes no files
+    :param override_existing: whether these are written anew, or gone on with
     :param ram_envs: the last so many games, which explore least where epsilons differ, are followed by a shadow, one more
         emulator that plays the same game in the calling thread, for ``env_method("get_ram")``; where the RAM tells the
         room, their records have ``rooms``, the number of rooms seen in the game
@@ -83,6 +85,7 @@ class AtariVecEnv(VecEnv):
         num_threads: int = 0,
         render_mode: str | None = None,
         monitor_dir: str | Path | None = None,
+        override_existing: bool = True,
         ram_envs: int = 0,
     ) -> None:
         check_settings(locals())
@@ -100,7 +103,8 @@ class AtariVecEnv(VecEnv):
         pressed = use_fire_reset and "FIRE" in self._action_meanings
         self._fire = self._action_meanings.index("FIRE") if pressed else None
         columns = [self._shadows.columns(env) for env in range(n_envs)]
-        self._records = GameRecords(found.spec.id if found.spec else found.rom, monitor_dir, columns)
+        self._records = GameRecords(found.spec.id if found.spec else found.rom, monitor_dir, columns, override_existing)
+        self._history = GameHistory(n_envs, is_sticky=found.repeat_action_probability > 0.0)
         self._chosen: npt.NDArray[np.int64] | None = None
         self._played = np.zeros(n_envs, dtype=np.int64)
         # None until the first reset
@@ -133,6 +137,7 @@ class AtariVecEnv(VecEnv):
         self._life_begins[:] = True
         self._records.restart()
         self._shadows.reset(seeds, state)
+        self._history.restart(seeds)
         self.reset_infos = [{"lives": int(lives)} for lives in self._lives]
         return observations
 
@@ -145,7 +150,7 @@ class AtariVecEnv(VecEnv):
         :raises RuntimeError: before the first reset, or if other actions are under way
         """
         native = self._require_open()
-        chosen = self._check_actions(actions)
+        chosen = check_actions(actions, self.num_envs, self._action_meanings)
         if self._lives is None:
             raise RuntimeError("There is no game yet: call reset() before step().")
         if self._chosen is not None:
@@ -175,6 +180,7 @@ class AtariVecEnv(VecEnv):
         life_lost = ~game_ends & (lives > 0) & (lives < lives_before)
         dones = game_ends | life_lost if self.terminal_on_life_loss else game_ends
         self._records.add(rewards)
+        self._history.add(self._played, game_ends)
         infos: list[dict[str, Any]] = [{"lives": count} for count in lives.tolist()]
         seen = self._shadows.follow(self._played, rewards, game_ends, state)
         for env in np.flatnonzero(dones).tolist():
@@ -196,6 +202,33 @@ class AtariVecEnv(VecEnv):
             self._native.recv()
         self._native = self._chosen = None
         self._records.close()
+
+    def get_training_state(self) -> dict[str, Any] | None:
+        """
+        :return: how the games came to where they are, and the actions under way; None before the first reset
+        :raises NotImplementedError: with sticky actions
+        """
+        if self._lives is None:
+            return None
+        parts = {"history": self._history.get_state(self._lives), "records": self._records.get_state()}
+        return {**parts, "life_begins": self._life_begins.copy(), "chosen": self._chosen}
+
+    def set_training_state(self, state: dict[str, Any] | None) -> None:
+        """
+        Play the games under way again, from the beginning of each, with a progress bar.
+
+        :param state: from :meth:`get_training_state` of the same game with the same arguments
+        :raises RuntimeError: if ale-py does not play the same games
+        """
+        if state is None:
+            return
+        self._reset_seeds()
+        info = self._history.replay(state["history"], self._require_open(), self._shadows)
+        self._lives, self._life_begins = info["lives"], state["life_begins"].copy()
+        self._frames_before = info["frame_number"] - info["episode_frame_number"]
+        self._records.set_state(state["records"])
+        if state["chosen"] is not None:
+            self.step_async(state["chosen"])
 
     # --- Looking ---
 
@@ -219,12 +252,7 @@ class AtariVecEnv(VecEnv):
         return [getattr(self, attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """
-        :param attr_name: name of an attribute
-        :param value: its value
-        :param indices: of the games
-        :raises AttributeError: always: what a game is like is said to the constructor
-        """
+        """:raises AttributeError: always: what a game is like is said to the constructor"""
         raise AttributeError(f"{attr_name!r} of an AtariVecEnv cannot be set: make a new one with the argument you want.")
 
     def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
@@ -268,20 +296,3 @@ class AtariVecEnv(VecEnv):
         if self._lives is None:
             raise RuntimeError("There is no game yet: call reset() first.")
         return self._shadows.of(env)
-
-    def _check_actions(self, actions: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """
-        :param actions: what was given
-        :return: a copy, (n_envs,) int64
-        :raises ValueError: see :meth:`step_async`. ale-py would wait for ever for a game with an unknown action
-        """
-        array = np.asarray(actions)
-        if array.shape != (self.num_envs,) or array.dtype.kind not in "iu":
-            raise ValueError(f"actions must be integers, shape ({self.num_envs},), got {array.dtype}, shape {array.shape}.")
-        wrong = np.flatnonzero((array < 0) | (array >= len(self._action_meanings)))
-        if len(wrong):
-            raise ValueError(
-                f"Action {array[wrong[0]]} of game {wrong[0]} is out of range: it must be from 0 to "
-                f"{len(self._action_meanings) - 1}, {', '.join(self._action_meanings)}."
-            )
-        return array.astype(np.int64)

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import ale_py.roms
 import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
@@ -115,6 +117,28 @@ def check_settings(settings: dict[str, Any]) -> None:
         raise ValueError(f"ram_envs must be at most n_envs, {settings['n_envs']}, got {settings['ram_envs']}.")
     if settings["render_mode"] not in RENDER_MODES:
         raise ValueError(f"render_mode must be one of {RENDER_MODES}, got {settings['render_mode']!r}.")
+
+
+def check_actions(actions: npt.NDArray[Any], n_envs: int, meanings: list[str]) -> npt.NDArray[np.int64]:
+    """
+    ale-py would wait for ever for a game with an unknown action.
+
+    :param actions: what was given
+    :param n_envs: number of games
+    :param meanings: names of the actions
+    :return: a copy, (n_envs,) int64
+    :raises ValueError: if they have another shape or type, or one is out of range
+    """
+    array = np.asarray(actions)
+    if array.shape != (n_envs,) or array.dtype.kind not in "iu":
+        raise ValueError(f"actions must be integers, shape ({n_envs},), got {array.dtype}, shape {array.shape}.")
+    wrong = np.flatnonzero((array < 0) | (array >= len(meanings)))
+    if len(wrong):
+        raise ValueError(
+            f"Action {array[wrong[0]]} of game {wrong[0]} is out of range: it must be from 0 to "
+            f"{len(meanings) - 1}, {', '.join(meanings)}."
+        )
+    return array.astype(np.int64)
 
 
 def _from_spec(spec: EnvSpec | None, name: str) -> AtariGame:

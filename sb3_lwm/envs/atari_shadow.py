@@ -142,11 +142,24 @@ class AtariShadows:
         :param state: ale-py's info, (n_envs,) int32 each
         :raises RuntimeError: if a shadow plays another game
         """
-        for env, shadow in self._shadows.items():
-            if seeds[env] >= 0:
-                shadow.seed(int(seeds[env]))
-            shadow.reset(int(state["episode_frame_number"][env]))
-            self._compare(env, shadow.state, state)
+        for env in self._shadows:
+            self.begin(env, int(seeds[env]), state)
+
+    def begin(self, env: int, seed: int, state: dict[str, npt.NDArray[np.int32]]) -> None:
+        """
+        Start a game as the vectorised environment has done.
+
+        :param env: number of the game; nothing happens if it has no shadow
+        :param seed: negative for none
+        :param state: ale-py's info, (n_envs,) int32 each
+        :raises RuntimeError: if the shadow plays another game
+        """
+        if (shadow := self._shadows.get(env)) is None:
+            return
+        if seed >= 0:
+            shadow.seed(seed)
+        shadow.reset(int(state["episode_frame_number"][env]))
+        self._compare(env, shadow.state, state)
 
     def follow(
         self,
@@ -154,6 +167,7 @@ class AtariShadows:
         rewards: npt.NDArray[np.int32],
         ends: npt.NDArray[np.bool_],
         state: dict[str, npt.NDArray[np.int32]],
+        plays: npt.NDArray[np.bool_] | None = None,
     ) -> dict[int, dict[str, int]]:
         """
         Play the step that the games have played, and start those anew that have ended.
@@ -162,11 +176,14 @@ class AtariShadows:
         :param rewards: (n_envs,) int32, not clipped
         :param ends: (n_envs,) bool, whether a game has ended
         :param state: ale-py's info, after new games have begun, (n_envs,) int32 each
+        :param plays: (n_envs,) bool, the games that are to be followed, by default all
         :return: for each game that has ended, ``rooms``, the number of rooms seen, if the RAM tells them
         :raises RuntimeError: if a shadow plays another game
         """
         seen: dict[int, dict[str, int]] = {}
         for env, shadow in self._shadows.items():
+            if plays is not None and not plays[env]:
+                continue
             played = shadow.step(int(actions[env]))
             if played != (rewards[env], ends[env]):
                 raise self._lost(env, f"(reward, end) {played} instead of {(int(rewards[env]), bool(ends[env]))}")

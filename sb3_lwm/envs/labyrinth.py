@@ -1,5 +1,6 @@
 """The partially observable labyrinth (POL) of Ermolov and Sebe, arXiv:2010.02302."""
 
+import copy
 import operator
 from typing import Any, SupportsIndex
 
@@ -14,6 +15,9 @@ LEFT, DOWN, RIGHT, UP = range(4)
 # The open passages of a cell are an integer, bit `action` for each open one. These are the sixteen possible
 # observations: step() copies one of them, which is far cheaper than building an array.
 OBSERVATIONS = [np.array([mask >> action & 1 for action in range(4)], dtype=np.int8) for mask in range(16)]
+
+# What changes from step to step
+STATE = ("_open_passages", "_visited", "_visited_cells", "_start", "_cell")
 
 # Picture: lengths in pixels. The sides come out as multiples of 16, which video encoders ask for.
 CELL, MARGIN, WALL = 64, 8, 6
@@ -119,6 +123,14 @@ class PartiallyObservableLabyrinthEnv(gym.Env[npt.NDArray[np.int8], SupportsInde
         terminated = self._visited_cells == len(self._visited)
         info = {"visited_cells": self._visited_cells}
         return OBSERVATIONS[self._open_passages[cell]].copy(), -1.0, terminated, False, info
+
+    def get_training_state(self) -> dict[str, Any]:
+        """:return: the labyrinth and what has been visited; the generator of the next ones is ``np_random``"""
+        return {name: copy.copy(getattr(self, name)) for name in STATE}
+
+    def set_training_state(self, state: dict[str, Any]) -> None:
+        """:param state: of a labyrinth of the same size, from :meth:`get_training_state`"""
+        vars(self).update(copy.deepcopy(state))
 
     def render(self) -> str | npt.NDArray[np.uint8] | None:
         """

@@ -48,6 +48,7 @@ SCRIPTS = {
     "all_plots": Script("rl_zoo3.plots.all_plots"),
     "evaluate": Script("sb3_lwm.zoo.evaluate"),
     "seeds": Script("sb3_lwm.zoo.seeds"),
+    "resume": Script("sb3_lwm.zoo.resume"),
     "sweep": Script("sb3_lwm.zoo.sweep"),
     "sweep_report": Script("sb3_lwm.zoo.sweep_report"),
 }

@@ -9,7 +9,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from sb3_lwm.envs import AtariVecEnv
 
 # Arguments of AtariVecEnv that the Zoo's environment decides.
-_TAKEN = ("game", "n_envs", "seed", "render_mode", "monitor_dir")
+_TAKEN = ("game", "n_envs", "seed", "render_mode", "monitor_dir", "override_existing")
 
 
 def native_atari(venv: VecEnv, **kwargs: Any) -> AtariVecEnv:
@@ -33,14 +33,14 @@ def native_atari(venv: VecEnv, **kwargs: Any) -> AtariVecEnv:
         raise ValueError(f"native_atari replaces environments, not wrappers of them: put it before {type(venv).__name__}.")
     spec = venv.get_attr("spec")[0]
     _check_unwrapped(spec)
-    monitor_dir = _monitor_dir(venv)
+    monitor_files = _monitor_files(venv)
     # make_vec_env has set the seeds, which wait for the first reset
     seed, n_envs, render_mode = venv._seeds[0], venv.num_envs, venv.render_mode
     # the same settings serve the evaluation, which has fewer games than the training
     if isinstance(kwargs.get("ram_envs"), int):
         kwargs["ram_envs"] = min(kwargs["ram_envs"], n_envs)
     venv.close()
-    return AtariVecEnv(spec, n_envs, seed=seed, render_mode=render_mode, monitor_dir=monitor_dir, **kwargs)
+    return AtariVecEnv(spec, n_envs, seed=seed, render_mode=render_mode, **monitor_files, **kwargs)
 
 
 def _check_unwrapped(spec: EnvSpec) -> None:
@@ -52,10 +52,10 @@ def _check_unwrapped(spec: EnvSpec) -> None:
         raise ValueError(f"native_atari does all of the preprocessing: remove env_wrapper ({', '.join(others)}).")
 
 
-def _monitor_dir(venv: VecEnv) -> str | None:
+def _monitor_files(venv: VecEnv) -> dict[str, Any]:
     """
     :param venv: what ``make_vec_env`` has made
-    :return: the folder of its monitor files, None if it writes none
+    :return: the folder of its monitor files, None if it writes none, and whether these are written anew
     :raises ValueError: if they are written by other processes
     """
     try:
@@ -66,4 +66,7 @@ def _monitor_dir(venv: VecEnv) -> str | None:
             "native_atari cannot find the monitor files of SubprocVecEnv: leave out --vec-env subproc. The games are played "
             "by threads in any case."
         ) from None
-    return None if writer is None else os.path.dirname(writer.file_handler.name)
+    if writer is None:
+        return {"monitor_dir": None}
+    file = writer.file_handler
+    return {"monitor_dir": os.path.dirname(file.name), "override_existing": not file.mode.startswith("a")}

@@ -3,13 +3,19 @@
 import functools
 import importlib
 import inspect
+import warnings
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import ALGOS
+from stable_baselines3.common.vec_env import SubprocVecEnv
 
+from sb3_lwm.envs import ReportingSubprocVecEnv
 from sb3_lwm.lwm_dqn import LWMDQN
+from sb3_lwm.training_state import TrainingStateCallback
+from sb3_lwm.training_state.files import STATES_FOLDER
 from sb3_lwm.zoo.hyperparameters import find_hyperparameters, resolve_variant
 from sb3_lwm.zoo.search_space import convert_lwm_dqn_params, sample_lwm_dqn_params
 from sb3_lwm.zoo.trials import make_trials_safe
@@ -56,6 +62,8 @@ def _patch(experiment_manager: type) -> None:
         _find_hyperparameters_by_default(experiment_manager)
         mend_experiment_manager(experiment_manager, ALGORITHM)
         make_trials_safe(experiment_manager, ALGORITHM)
+        _give_folders_to_states(experiment_manager)
+        _warn_of_what_is_lost(experiment_manager)
         experiment_manager.knows_lwm_dqn = True  # type: ignore[attr-defined]
 
 
@@ -79,5 +87,49 @@ def _find_hyperparameters_by_default(experiment_manager: type) -> None:
             else:
                 given["config"] = resolve_variant(config)
         original(*bound.args, **bound.kwargs)
+        if given["algo"] == ALGORITHM and given["self"].vec_env_class is SubprocVecEnv:
+            given["self"].vec_env_class = ReportingSubprocVecEnv
 
     experiment_manager.__init__ = patched  # type: ignore[misc]
+
+
+def _give_folders_to_states(experiment_manager: type) -> None:
+    """
+    Let a run write its training states into its own folder; a sweep, whose trials have none, writes none.
+
+    :param experiment_manager: the class, changed in place
+    """
+    original = experiment_manager.create_callbacks  # type: ignore[attr-defined]
+
+    @functools.wraps(original)
+    def patched(self: Any) -> None:
+        original(self)
+        for callback in self.callbacks:
+            if isinstance(callback, TrainingStateCallback) and callback.folder is None and not self.optimize_hyperparameters:
+                callback.folder = Path(self.save_path) / STATES_FOLDER
+
+    experiment_manager.create_callbacks = patched  # type: ignore[attr-defined]
+
+
+def _warn_of_what_is_lost(experiment_manager: type) -> None:
+    """
+    Let ``-i`` say what it does not restore.
+
+    :param experiment_manager: the class, changed in place
+    """
+    original = experiment_manager._load_pretrained_agent  # type: ignore[attr-defined]
+
+    @functools.wraps(original)
+    def patched(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.algo == ALGORITHM:
+            has_replay = (Path(self.trained_agent).parent / "replay_buffer.pkl").exists()
+            warnings.warn(
+                f"-i begins a new training with the networks and optimizers of {self.trained_agent}"
+                f"{' and the replay beside it' if has_replay else ', with an empty replay'}. Steps and schedules are counted "
+                "from 0; environments, random generators and logs begin anew. To go on with a run that was stopped: "
+                "python -m sb3_lwm.zoo resume <folder of the run>",
+                stacklevel=2,
+            )
+        return original(self, *args, **kwargs)
+
+    experiment_manager._load_pretrained_agent = patched  # type: ignore[attr-defined]

@@ -1,0 +1,86 @@
+"""Stops a training that has gone wrong before the update that would spoil it."""
+
+from collections.abc import Callable, Iterable
+
+import torch as th
+
+# The device whose numbers can be looked at at once
+HOST = "cpu"
+
+
+class NonFiniteError(ValueError):
+    """
+    A loss, a gradient, a reward or an observation is not finite. A ValueError, because Optuna in the Zoo prunes those trials.
+
+    The message names the term, the step, and the last training state, which is good.
+    """
+
+
+class FiniteGuard:
+    """
+    Computes gradients, and refuses those that are not finite.
+
+    On the CPU it does so at once. On a GPU looking at a number would make it idle: there the gradients of a bad update are
+    made 0, and :meth:`read` tells.
+
+    :param position: the step and the last training state, in words
+    """
+
+    def __init__(self, position: Callable[[], str]) -> None:
+        self._position = position
+        # by message
+        self._found: dict[str, th.Tensor] = {}
+
+    def error(self, message: str) -> NonFiniteError:
+        """
+        :param message: what is not finite, and the remedy
+        :return: to raise
+        """
+        return NonFiniteError(f"{message} {self._position()}")
+
+    def backward(
+        self, optimizer: th.optim.Optimizer, loss: th.Tensor, term: str, remedy: str, max_norm: float | None = None
+    ) -> th.Tensor:
+        """
+        Compute the gradients for the optimizer's next step, and clip them.
+
+        :param optimizer: of what is learned
+        :param loss: shape ()
+        :param term: what is learned, for the message
+        :param remedy: likewise
+        :param max_norm: bound of the gradients' norm; None for none
+        :return: shape (), float, their norm before
+        :raises NonFiniteError: if the loss or the norm is not finite
+        """
+        optimizer.zero_grad()
+        loss.backward()
+        parameters = [part for group in optimizer.param_groups for part in group["params"]]
+        gradients = [part.grad for part in parameters if part.grad is not None]
+        norm = th.nn.utils.get_total_norm(gradients)
+        for name, value in (("loss", loss.detach()), ("gradient's norm", norm)):
+            self._check(f"The {term}'s {name}", value, remedy, gradients)
+        if max_norm is not None:
+            th.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+        return norm
+
+    def _check(self, name: str, value: th.Tensor, remedy: str, gradients: Iterable[th.Tensor]) -> None:
+        is_bad = ~th.isfinite(value)
+        if value.device.type == HOST:
+            if is_bad:
+                raise self.error(f"{name} is {value.item()}: {remedy}.")
+            return
+        for gradient in gradients:
+            gradient.masked_fill_(is_bad, 0.0)
+        message = f"{name} is not finite: {remedy}."
+        self._found[message] = self._found[message] | is_bad if message in self._found else is_bad
+
+    def read(self) -> None:
+        """
+        Wait for a GPU, and look.
+
+        :raises NonFiniteError: if an update was bad since the last look
+        """
+        found, self._found = self._found, {}
+        for message, is_bad in found.items():
+            if is_bad:
+                raise self.error(message)

@@ -1,0 +1,129 @@
+"""The callback that writes training states."""
+
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sb3_lwm.training_state.files import find_states, remove_leftovers
+
+if TYPE_CHECKING:
+    from sb3_lwm.resumable_dqn import ResumableDQN
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class TrainingStateCallback(BaseCallback):
+    """
+    Writes the whole state of a training of :class:`~sb3_lwm.LWMDQN` now and then, so that a run that is stopped in whatever
+    way can go on from there, to the last bit: :meth:`LWMDQN.load_training_state`.
+
+    On Ctrl-C and SIGTERM it writes a state too, between two updates, and then ends the training by a ``KeyboardInterrupt``
+    or by ``SystemExit`` (code 143); a second Ctrl-C ends it at once. When there is no room left on the disk it says so, and
+    the training goes on.
+
+    :param folder: of the states, ``state_<steps>`` each, of this training alone; None writes none (the Zoo fills in
+        ``states`` in the folder of the run)
+    :param every_minutes: between two states; None for none
+    :param every_steps: steps of all environments between two states; None for none
+    :param keep_last: how many states are kept. What has not changed between two of them takes room once
+    :param on_signals: whether to write one on Ctrl-C and SIGTERM; in the main thread only
+    :param verbose: 1: a line for each state
+    :raises ValueError: if a number is not positive
+    """
+
+    model: "ResumableDQN"
+
+    def __init__(
+        self,
+        folder: str | Path | None = None,
+        every_minutes: float | None = 10.0,
+        every_steps: int | None = None,
+        keep_last: int = 2,
+        on_signals: bool = True,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(verbose)
+        for name, value in (("every_minutes", every_minutes), ("every_steps", every_steps), ("keep_last", keep_last)):
+            if value is not None and value <= 0:
+                raise ValueError(f"{name}={value}: it must be greater than 0.")
+        self.folder = None if folder is None else Path(folder)
+        self.every_minutes = every_minutes
+        self.every_steps = every_steps
+        self.keep_last = keep_last
+        self.on_signals = on_signals
+        self._received: signal.Signals | None = None
+        self._last_time = 0.0
+        self._last_steps = 0
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_start(self) -> None:
+        if self.folder is None:
+            return
+        if not hasattr(self.model, "save_training_state"):
+            raise ValueError(f"TrainingStateCallback saves LWMDQN, not {type(self.model).__name__}: use CheckpointCallback.")
+        self._check_folder(self.folder)
+        remove_leftovers(self.folder)
+        self._received = None
+        self._last_time, self._last_steps = time.monotonic(), self.model.num_timesteps
+        self.model.at_safe_points(self.on_safe_point, self.on_failure)
+        if self.on_signals and threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                previous = signal.signal(number, self._receive)
+                self.model.at_end_of_learning(signal.signal, number, previous)
+
+    def _check_folder(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        last = self.model.last_training_state
+        states = find_states(folder)
+        is_own = last is not None and last.parent.resolve() == folder.resolve()
+        if states and not (is_own and last is not None and self.model.num_timesteps >= int(last.name.split("_")[1])):
+            raise ValueError(
+                f"{folder} holds the states of another training, {states[0].name} is the newest: go on with it, "
+                f"LWMDQN.load_training_state({str(folder)!r}, env), or give another folder, or remove it."
+            )
+
+    def _receive(self, number: int, _: FrameType | None) -> None:
+        if self._received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._received = signal.Signals(number)
+        print(f"{self._received.name}: the training stops as soon as its state is saved. Ctrl-C again stops it at once.")
+
+    def on_safe_point(self) -> None:
+        """
+        Called where the agent is complete: between an update and the next rollout, and in the pretraining.
+
+        :raises KeyboardInterrupt: after a Ctrl-C
+        :raises SystemExit: after a SIGTERM
+        """
+        if self._received is not None:
+            self._save()
+            if self._received is signal.SIGINT:
+                raise KeyboardInterrupt
+            raise SystemExit(128 + self._received)
+        if self._is_due():
+            self._save()
+
+    def on_failure(self) -> None:
+        """Called when something, an environment most likely, has failed in a rollout: its rows so far are kept."""
+        self._save()
+
+    def _is_due(self) -> bool:
+        steps, every = self.model.num_timesteps, self.every_steps
+        if every is not None and steps // every > self._last_steps // every:
+            return True
+        return self.every_minutes is not None and time.monotonic() - self._last_time >= 60.0 * self.every_minutes
+
+    def _save(self) -> None:
+        assert self.folder is not None
+        started = time.monotonic()
+        path = self.model.save_training_state(self.folder, self.keep_last)
+        self._last_time, self._last_steps = time.monotonic(), self.model.num_timesteps
+        if self.verbose > 0 and path is not None:
+            print(f"Saved {path} in {self._last_time - started:.1f} s")

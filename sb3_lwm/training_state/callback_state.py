@@ -1,0 +1,89 @@
+"""The counters of callbacks in a training state."""
+
+import copy
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from stable_baselines3.common.callbacks import (
+    BaseCallback,
+    CallbackList,
+    EvalCallback,
+    EveryNTimesteps,
+    StopTrainingOnMaxEpisodes,
+    StopTrainingOnNoModelImprovement,
+)
+
+from sb3_lwm.training_state.environments import GET, SET, UnknownStateError, environment_state, set_environment_state
+
+# What SB3's callbacks count beside their calls
+COUNTERS: dict[type[BaseCallback], tuple[str, ...]] = {
+    EvalCallback: (
+        *("best_mean_reward", "last_mean_reward", "_is_success_buffer"),
+        *("evaluations_results", "evaluations_timesteps", "evaluations_length", "evaluations_successes"),
+    ),
+    EveryNTimesteps: ("last_time_trigger",),
+    StopTrainingOnMaxEpisodes: ("n_episodes",),
+    StopTrainingOnNoModelImprovement: ("last_best_mean_reward", "no_improvement_evals"),
+}
+
+
+def _all_callbacks(callback: BaseCallback) -> Iterator[BaseCallback]:
+    yield callback
+    children = callback.callbacks if isinstance(callback, CallbackList) else [getattr(callback, "callback", None)]
+    if isinstance(callback, EvalCallback):
+        children = [*children, callback.callback_on_new_best]
+    for child in children:
+        if isinstance(child, BaseCallback):
+            yield from _all_callbacks(child)
+
+
+def callbacks_state(callback: BaseCallback) -> list[dict[str, Any]]:
+    """
+    :param callback: of a training, with all that it holds
+    :return: their counters
+    """
+    # CallbackList is a shell that a resumed training may have more or less of
+    return [_state(part) for part in _all_callbacks(callback) if not isinstance(part, CallbackList)]
+
+
+def _state(callback: BaseCallback) -> dict[str, Any]:
+    names = ("n_calls", "num_timesteps", *_counters(callback))
+    state: dict[str, Any] = {"class": type(callback).__qualname__}
+    state["counters"] = {name: copy.deepcopy(getattr(callback, name)) for name in names}
+    if hasattr(callback, GET):
+        state["own"] = getattr(callback, GET)()
+    if isinstance(callback, EvalCallback):
+        try:
+            state["environments"] = environment_state(callback.eval_env)
+        except UnknownStateError:
+            # each evaluation resets them anyway
+            state["environments"] = None
+    return state
+
+
+def _counters(callback: BaseCallback) -> tuple[str, ...]:
+    return tuple(name for known, names in COUNTERS.items() if isinstance(callback, known) for name in names)
+
+
+def set_callbacks_state(callback: BaseCallback, states: list[dict[str, Any]]) -> None:
+    """
+    Give each callback the counters of the one of its class and place; those without one are warned of and begin at zero.
+
+    :param callback: of the resumed training
+    :param states: what :func:`callbacks_state` has returned
+    """
+    left = list(states)
+    for part in _all_callbacks(callback):
+        if isinstance(part, CallbackList):
+            continue
+        state = next((state for state in left if state["class"] == type(part).__qualname__), None)
+        if state is None:
+            warnings.warn(f"The training state has no {type(part).__qualname__}: it begins to count anew.", stacklevel=2)
+            continue
+        left.remove(state)
+        vars(part).update(state["counters"])
+        if "own" in state and hasattr(part, SET):
+            getattr(part, SET)(state["own"])
+        if isinstance(part, EvalCallback) and state["environments"] is not None:
+            set_environment_state(part.eval_env, state["environments"])

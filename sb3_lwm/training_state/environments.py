@@ -1,0 +1,151 @@
+"""The environments' own state in a training state, as far as they can give it."""
+
+import copy
+import re
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    SubprocVecEnv,
+    VecCheckNan,
+    VecEnv,
+    VecEnvWrapper,
+    VecExtractDictObs,
+    VecMonitor,
+    VecTransposeImage,
+)
+
+from sb3_lwm.envs.atari_records import cut_monitor_file
+
+# The two methods by which an environment, a wrapper of vectorised ones, or a callback gives its state and takes it back
+GET, SET = "get_training_state", "set_training_state"
+
+# What wrappers of one environment remember between two steps, by the name of the wrapper; add yours
+WRAPPERS: dict[str, tuple[str, ...]] = {
+    "Monitor": (
+        *("rewards", "needs_reset", "total_steps", "current_reset_info"),
+        *("episode_returns", "episode_lengths", "episode_times"),
+    ),
+    "TimeLimit": ("_elapsed_steps",),
+    # the one of the Zoo
+    "PatchedTimeLimit": ("_elapsed_steps",),
+    "OrderEnforcing": ("_has_reset",),
+    # its checks of the first steps are done
+    "PassiveEnvChecker": (),
+    "ErrorReporter": (),
+    # these remember nothing
+    **dict.fromkeys(("ClipAction", "ClipReward", "DtypeObservation", "FilterObservation", "FlattenObservation"), ()),
+    **dict.fromkeys(("GrayscaleObservation", "RescaleAction", "RescaleObservation", "ReshapeObservation"), ()),
+    **dict.fromkeys(("ResizeObservation", "TransformAction", "TransformObservation", "TransformReward"), ()),
+}
+CONSEQUENCE = (
+    "When this training is resumed, the environments will be reset, which ends the episodes under way as a time-out does: "
+    "it goes on, but not to the last bit as without the break."
+)
+CHECKED = ("checked_reset", "checked_step", "checked_data_reuse")
+VEC_WRAPPERS: dict[type[VecEnvWrapper], tuple[str, ...]] = {
+    VecMonitor: ("episode_returns", "episode_lengths", "episode_count"),
+    VecTransposeImage: (),
+    VecExtractDictObs: (),
+    VecCheckNan: (),
+}
+
+
+class UnknownStateError(Exception):
+    """Environments that cannot give their state. The message says which, and the remedy."""
+
+
+def environment_state(env: VecEnv) -> dict[str, Any]:
+    """
+    :param env: between two steps
+    :return: all that its next observations depend on, but the actions
+    :raises UnknownStateError: if a part of it cannot say
+    """
+    layers = []
+    while isinstance(env, VecEnvWrapper):
+        if hasattr(type(env), GET):
+            layers.append(getattr(env, GET)())
+        elif type(env) in VEC_WRAPPERS:
+            layers.append({name: copy.copy(getattr(env, name)) for name in VEC_WRAPPERS[type(env)]})
+        else:
+            raise _unknown(type(env).__name__)
+        env = env.venv
+    return {"layers": layers, "base": _base_state(env)}
+
+
+def set_environment_state(env: VecEnv, state: dict[str, Any]) -> None:
+    """
+    :param env: made as the one whose state it is
+    :param state: what :func:`environment_state` has returned
+    """
+    for layer in state["layers"]:
+        assert isinstance(env, VecEnvWrapper)
+        if hasattr(type(env), SET):
+            getattr(env, SET)(layer)
+        else:
+            vars(env).update(layer)
+        env = env.venv
+    if hasattr(type(env), SET):
+        getattr(env, SET)(state["base"])
+        return
+    # what the constructor of an agent has asked for would come at the next reset
+    env._reset_seeds()
+    if isinstance(env, DummyVecEnv) and "episode_returns" in state["base"][0]["wrappers"]:
+        # other processes do not show their files
+        for writer, part in zip(env.get_attr("results_writer"), state["base"], strict=True):
+            if writer is not None:
+                cut_monitor_file(writer, len(part["wrappers"]["episode_returns"]))
+    for index, part in enumerate(state["base"]):
+        env.env_method(SET, part["own"], indices=index)
+        generator = np.random.default_rng()
+        generator.bit_generator.state = part["generator"]
+        env.env_method("set_wrapper_attr", "np_random", generator, indices=index)
+        for name in CHECKED:
+            env.env_method("set_wrapper_attr", name, True, indices=index, force=False)
+        for name, value in part["wrappers"].items():
+            env.env_method("set_wrapper_attr", name, value, indices=index)
+
+
+def _base_state(env: VecEnv) -> Any:
+    if hasattr(type(env), GET):
+        try:
+            return getattr(env, GET)()
+        except NotImplementedError as error:
+            raise UnknownStateError(f"{error} {CONSEQUENCE}") from error
+    # others may keep what nobody knows of
+    if not isinstance(env, DummyVecEnv | SubprocVecEnv):
+        raise _unknown(type(env).__name__)
+    chains = [_wrapper_names(text) for text in env.env_method("__str__")]
+    if not all(env.env_method("has_wrapper_attr", GET)):
+        raise _unknown(env.env_method("__str__")[0])
+    names = [name for wrapper in chains[0] for name in WRAPPERS[wrapper]]
+    wrappers = [dict(zip(names, values, strict=True)) for values in zip(*(env.get_attr(name) for name in names), strict=True)]
+    wrappers = wrappers or [{} for _ in chains]
+    generators = [generator.bit_generator.state for generator in env.get_attr("np_random")]
+    owns = env.env_method(GET)
+    # an environment in this process gives its lists themselves
+    parts = zip(owns, generators, wrappers, strict=True)
+    return [{"own": own, "generator": generator, "wrappers": copy.deepcopy(known)} for own, generator, known in parts]
+
+
+def _wrapper_names(text: str) -> list[str]:
+    """
+    :param text: what ``str`` makes of an environment: ``<Monitor<TimeLimit<Name<id>>>>`` or ``<Monitor<Name instance>>``
+    :return: the names of its wrappers, the outermost first
+    :raises UnknownStateError: if one is not known
+    """
+    names = re.findall(r"<(\w+)", text)
+    # the environment itself, and its id if it has one
+    wrappers = names[:-1] if text.rstrip(">").endswith(" instance") else names[:-2]
+    for name in wrappers:
+        if name not in WRAPPERS:
+            raise _unknown(f"The wrapper {name}")
+    return wrappers
+
+
+def _unknown(name: str) -> UnknownStateError:
+    return UnknownStateError(
+        f"{name} cannot give its state (methods {GET} and {SET}; of a wrapper, an entry in "
+        f"sb3_lwm.training_state.environments.WRAPPERS). {CONSEQUENCE}"
+    )

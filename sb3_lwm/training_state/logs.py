@@ -1,0 +1,124 @@
+"""The logger in a training state: a resumed training goes on in the same files, after what the state knows of."""
+
+import csv
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.logger import (
+    CSVOutputFormat,
+    HumanOutputFormat,
+    JSONOutputFormat,
+    KVWriter,
+    Logger,
+    TensorBoardOutputFormat,
+)
+
+PENDING = ("name_to_value", "name_to_count", "name_to_excluded")
+
+
+def logger_state(logger: Logger, folder: Path) -> dict[str, Any]:
+    """
+    :param logger: of a training
+    :param folder: of its states, from which the paths of logs are counted
+    :return: what has been recorded and not written yet, and how far each log was written
+    """
+    # a picture or a video is not kept: it would be shown a moment later
+    kept = [name for name, value in logger.name_to_value.items() if isinstance(value, (int, float, str, np.generic))]
+    formats = [_format_state(output, folder) for output in logger.output_formats if isinstance(output, KVWriter)]
+    return {
+        "folder": None if logger.dir is None else os.path.relpath(logger.dir, folder),
+        "formats": [part for part in formats if part is not None],
+        "pending": {
+            part: {name: getattr(logger, part)[name] for name in kept if name in getattr(logger, part)} for part in PENDING
+        },
+    }
+
+
+def _format_state(output: KVWriter, folder: Path) -> dict[str, Any] | None:
+    if isinstance(output, TensorBoardOutputFormat):
+        return {"kind": "tensorboard", "path": os.path.relpath(output.writer.log_dir, folder)}
+    if isinstance(output, HumanOutputFormat) and not output.own_file:
+        return {"kind": "stdout"}
+    for kind, known in (("log", HumanOutputFormat), ("json", JSONOutputFormat), ("csv", CSVOutputFormat)):
+        if isinstance(output, known):
+            output.file.flush()
+            path = Path(output.file.name)
+            # a table is written anew when it gets a column
+            keys = list(output.keys) if isinstance(output, CSVOutputFormat) else []
+            rows = len(path.read_text(encoding="utf-8").splitlines()) if keys else 0
+            return {
+                "kind": kind,
+                "path": os.path.relpath(path, folder),
+                "size": path.stat().st_size,
+                "keys": keys,
+                "rows": rows,
+            }
+    return None
+
+
+def resume_logger(state: dict[str, Any], folder: Path, num_timesteps: int) -> Logger:
+    """
+    Cut what was logged after the state off, and open the logs again. A log that is gone begins anew.
+
+    :param state: what :func:`logger_state` has returned
+    :param folder: of the states
+    :param num_timesteps: of the training when the state was saved
+    :return: a logger that goes on
+    """
+    formats: list[KVWriter] = [_reopen(part, folder, num_timesteps) for part in state["formats"]]
+    return Logger(None if state["folder"] is None else os.path.normpath(folder / state["folder"]), formats)
+
+
+def restore_pending(logger: Logger, state: dict[str, Any]) -> None:
+    """
+    :param logger: of the resumed training
+    :param state: what :func:`logger_state` has returned
+    """
+    for name in PENDING:
+        getattr(logger, name).update(state["pending"][name])
+
+
+def _reopen(part: dict[str, Any], folder: Path, num_timesteps: int) -> KVWriter:
+    if part["kind"] == "stdout":
+        return HumanOutputFormat(sys.stdout)
+    path = Path(os.path.normpath(folder / part["path"]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if part["kind"] == "tensorboard":
+        output = TensorBoardOutputFormat(str(path))
+        output.writer.close()
+        # TensorBoard hides what an earlier file says of these steps
+        output.writer = type(output.writer)(log_dir=str(path), purge_step=num_timesteps + 1)
+        return output
+    path.touch()
+    if part["kind"] == "csv":
+        _cut_table(path, part["keys"], part["rows"])
+    else:
+        os.truncate(path, min(part["size"], path.stat().st_size))
+    # their constructors would empty the file
+    file = open(path, "r+", encoding="utf-8", newline="")
+    file.seek(0, os.SEEK_END)
+    if part["kind"] == "csv":
+        table = CSVOutputFormat(os.devnull)
+        table.file.close()
+        table.file, table.keys = file, list(part["keys"])
+        return table
+    if part["kind"] == "json":
+        lines = JSONOutputFormat(os.devnull)
+        lines.file.close()
+        lines.file = file
+        return lines
+    human = HumanOutputFormat(file)
+    human.own_file = True
+    return human
+
+
+def _cut_table(path: Path, keys: list[str], n_rows: int) -> None:
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))[:n_rows]
+    temporary = path.with_name(path.name + ".part")
+    with open(temporary, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([row[: len(keys)] for row in rows])
+    os.replace(temporary, path)

@@ -1,0 +1,146 @@
+"""``python -m sb3_lwm.zoo resume <run folder>``: go on with a run of the Zoo from its newest complete training state."""
+
+import argparse
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import rl_zoo3.import_envs  # noqa: F401  registers the Atari games
+import torch as th
+import yaml
+from rl_zoo3.exp_manager import ExperimentManager
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_lwm.lwm_dqn import LWMDQN
+from sb3_lwm.zoo.registration import ALGORITHM
+
+
+class _Loader(yaml.SafeLoader):
+    """What the Zoo writes, and nothing that would be run."""
+
+
+def _ordered_dict(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> dict[str, Any]:
+    return dict(loader.construct_sequence(node, deep=True)[0])
+
+
+def _tuple(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> tuple[Any, ...]:
+    return tuple(loader.construct_sequence(node, deep=True))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:python/object/apply:collections.OrderedDict", _ordered_dict)
+_Loader.add_constructor("tag:yaml.org,2002:python/tuple", _tuple)
+
+
+def read_settings(folder: Path) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """
+    :param folder: of a run
+    :return: the options it was started with, and its hyperparameters
+    :raises ValueError: if it is no run of this algorithm
+    """
+    found = sorted(folder.glob("*/args.yml"))
+    if len(found) != 1:
+        raise ValueError(
+            f"{folder} is not the folder of a run: it has {len(found)} files */args.yml. Use logs/lwm_dqn/<env>_<n>."
+        )
+    try:
+        options = yaml.load(found[0].read_text(encoding="utf-8"), Loader=_Loader)
+        hyperparameters = yaml.load(found[0].with_name("config.yml").read_text(encoding="utf-8"), Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"The settings beside {found[0]} cannot be read: {error}") from error
+    if options["algo"] != ALGORITHM or options["optimize_hyperparameters"]:
+        raise ValueError(f"{folder} is no training of {ALGORITHM}, which alone can be resumed.")
+    return argparse.Namespace(**options), hyperparameters
+
+
+class ResumedExperiment(ExperimentManager):
+    """
+    A run that goes on in its own folder, with its own settings.
+
+    :param folder: of the run
+    :param show_progress: whether to show a progress bar, whatever the run did
+    """
+
+    def __init__(self, folder: Path, show_progress: bool = False) -> None:
+        options, self._run_hyperparameters = read_settings(folder)
+        for module in options.gym_packages:
+            importlib.import_module(module)
+        if options.num_threads > 0:
+            th.set_num_threads(options.num_threads)
+        names = {"log_folder", "tensorboard_log", "n_timesteps", "eval_freq", "save_freq", "env_kwargs", "eval_env_kwargs"}
+        names |= {"seed", "log_interval", "save_replay_buffer", "verbose", "n_eval_envs", "device"}
+        super().__init__(
+            options,
+            options.algo,
+            options.env,
+            n_eval_episodes=options.eval_episodes,
+            vec_env_type=options.vec_env,
+            show_progress=show_progress or options.progress,
+            **{name: getattr(options, name) for name in names},
+        )
+        self.save_path = str(folder)
+        self.params_path = str(folder / self.env_name)
+        # the agent is loaded, by our own method
+        self.continue_training = True
+
+    def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """:return: those of the run, to be used and to be saved"""
+        return dict(self._run_hyperparameters), self._run_hyperparameters
+
+    def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
+        """See :meth:`ExperimentManager.create_envs`; the files of the Monitor are gone on with."""
+        self.monitor_kwargs = {**self.monitor_kwargs, "override_existing": False}
+        return super().create_envs(n_envs, eval_env, no_log)
+
+    def _load_pretrained_agent(self, hyperparams: dict[str, Any], env: VecEnv) -> LWMDQN:
+        return LWMDQN.load_training_state(self.save_path, env, device=self.device)
+
+    def create_log_folder(self) -> None:
+        """The run has its own."""
+
+    def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
+        """The run has its own."""
+
+    def learn(self, model: LWMDQN) -> None:  # type: ignore[override]
+        """
+        :param model: goes on to the total of its run
+        """
+        interval = {} if self.log_interval == -1 else {"log_interval": self.log_interval if self.log_interval > 0 else None}
+        try:
+            model.learn(model.remaining_timesteps, self.callbacks, reset_num_timesteps=False, **interval)  # type: ignore[arg-type]
+        except KeyboardInterrupt:
+            # as the Zoo does: what was learned is saved
+            pass
+        finally:
+            for callback in self.callbacks[:1]:
+                callback.on_training_end()
+            assert model.env is not None
+            model.env.close()
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """
+    :param arguments: of the command line, by default ``sys.argv``
+    :return: the options
+    """
+    parser = argparse.ArgumentParser(prog="python -m sb3_lwm.zoo resume", description="Go on with a run that was stopped.")
+    parser.add_argument("folder", type=Path, help="of the run, such as logs/lwm_dqn/POL-3x3-v0_1")
+    parser.add_argument("-P", "--progress", action="store_true", help="show a progress bar")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Go on to the total of the run, and save the model as the Zoo does."""
+    options = parse()
+    experiment = ResumedExperiment(options.folder, options.progress)
+    found = experiment.setup_experiment()
+    assert found is not None
+    model = found[0]
+    assert isinstance(model, LWMDQN)
+    print(f"Resumed from {model.last_training_state}: {model.remaining_timesteps} steps to go")
+    experiment.learn(model)
+    experiment.save_trained_model(model)
+
+
+if __name__ == "__main__":
+    main()

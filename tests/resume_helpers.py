@@ -1,0 +1,69 @@
+"""Trainings with and without a break, and what must not differ."""
+
+import csv
+from pathlib import Path
+
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import configure
+
+from sb3_lwm import LWMDQN, TrainingStateCallback
+from sb3_lwm.training_state.comparison import CLOCK, differences
+
+
+def read_log(folder: Path) -> list[dict[str, str]]:
+    """
+    :param folder: of a run
+    :return: the lines of its log
+    """
+    with open(folder / "progress.csv", newline="", encoding="utf-8") as file:
+        return [{key: value for key, value in line.items() if key not in CLOCK} for line in csv.DictReader(file)]
+
+
+def train(model: LWMDQN, folder: Path, steps: int, every_steps: int = 100, callback: BaseCallback | None = None) -> LWMDQN:
+    """
+    :param model: new
+    :param folder: for its log and its states, all of which stay
+    :param steps: to learn
+    :param every_steps: between two states
+    :param callback: a further one
+    :return: the model
+    """
+    model.set_logger(configure(str(folder), ["csv"]))
+    states = TrainingStateCallback(folder / "states", every_minutes=None, every_steps=every_steps, keep_last=100)
+    return close_log(model.learn(steps, [states, *([callback] if callback else [])], log_interval=2))
+
+
+def close_log(model: LWMDQN) -> LWMDQN:
+    """
+    :param model: whose training has ended
+    :return: the same
+    """
+    model.logger.close()
+    model.logger.output_formats.clear()
+    return model
+
+
+def go_on(model: LWMDQN, callback: BaseCallback | None = None) -> LWMDQN:
+    """
+    :param model: loaded from a state
+    :param callback: as in :func:`train`
+    :return: the model, at the end of its training
+    """
+    state = model.last_training_state
+    assert state is not None
+    states = TrainingStateCallback(state.parent, every_minutes=None, every_steps=100, keep_last=100)
+    callbacks = [states, *([callback] if callback else [])]
+    return close_log(model.learn(model.remaining_timesteps, callbacks, log_interval=2, reset_num_timesteps=False))
+
+
+def assert_same_training(first: LWMDQN, second: LWMDQN, folder: Path) -> None:
+    """
+    Compare all that a training state holds: networks, optimizers, replay, memories, generators, environments, counters.
+
+    :param first: at the end of its training
+    :param second: likewise
+    :param folder: for two states
+    """
+    paths = [model.save_training_state(folder / name) for name, model in (("first", first), ("second", second))]
+    assert paths[0] is not None and paths[1] is not None
+    assert differences(paths[0], paths[1]) == []
