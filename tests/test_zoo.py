@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import inspect
+import re
 import runpy
 import sys
 import zipfile
@@ -109,6 +110,14 @@ def test_entry_names_the_scripts(
     output = "".join(capsys.readouterr())
     assert "python -m sb3_lwm.zoo" in output
     assert not arguments or ("record_video" in output and "plot_train" in output)
+    assert "--help" not in arguments or "sb3-lwm (evaluate, seeds, resume, sweep, sweep_report)" in " ".join(output.split())
+
+
+def test_readme_lists_every_script() -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in readme.splitlines() if re.match(r"\|.*\|.*`.*\|", line)]
+    listed = {name for row in rows if len(row) == 5 for name in re.findall(r"`(\w+)`", row[2])}
+    assert listed >= SCRIPTS.keys()
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -3,7 +3,7 @@
 
 The agent may be of any algorithm of the Zoo, and plays in the environments of its training, with their wrappers and settings.
 Beside the first games to finish, which favour short ones, it reports the first games that were started, and, where
-``native_atari`` plays games whose memory tells (Montezuma's Revenge, Venture, Private Eye), the number of rooms that were visited.
+``native_atari`` plays a game whose memory tells (Montezuma's Revenge, Venture, Private Eye), the number of rooms visited.
 """
 
 import argparse
