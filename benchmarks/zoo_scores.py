@@ -62,12 +62,15 @@ def score(run: Path, n_episodes: int) -> dict[str, Any]:
     :param n_episodes: how many count
     :return: a row of the CSV; an LWMDQN plays with its ``evaluation_eps``, other algorithms as ``enjoy`` lets them
     """
-    env_id, number = run.name.rsplit("_", 1)
+    number = run.name.rsplit("_", 1)[1]
+    (file,) = run.glob("*/args.yml")
+    # written by the Zoo with Python types in it
+    arguments = yaml.unsafe_load(file.read_text(encoding="utf-8"))
+    # the folder of ALE/Pong-v5 is ALE-Pong-v5_1
+    env_id = arguments["env"]
     which = ["--env", env_id, "--algo", run.parent.name, "-f", str(run.parents[1]), "--exp-id", number]
     how = ["--n-games", str(n_episodes), "--n-envs", "20", "--seed", str(EVALUATION_SEED), "--device", "cpu"]
     options = evaluate.parse([*which, *how])
-    # written by the Zoo with Python types in it
-    arguments = yaml.unsafe_load((run / env_id / "args.yml").read_text(encoding="utf-8"))
     model, path, deterministic = evaluate.load_player(options)
     set_random_seed(EVALUATION_SEED)
     env = evaluate.make_env(options, str(path))
@@ -77,7 +80,7 @@ def score(run: Path, n_episodes: int) -> dict[str, Any]:
         "settings": run.parents[1].name,
         "algo": options.algo,
         "env": env_id,
-        "seed": dict(arguments)["seed"],
+        "seed": arguments["seed"],
         "steps": model.num_timesteps,
         "episodes": len(scores),
         "mean_score": np.mean(scores),

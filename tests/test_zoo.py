@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import inspect
+import re
 import runpy
 import sys
 import zipfile
@@ -79,6 +80,19 @@ def test_patch_waits_for_a_module_that_is_being_imported() -> None:
     assert type(module) is ModuleType
 
 
+def test_a_zoo_that_renames_a_method_still_serves_others() -> None:
+    methods = dict.fromkeys(set(PATCHED) - {"create_log_folder"}, lambda self: None)
+    renamed = type("ExperimentManager", (), methods)
+    module = ModuleType("rl_zoo3.exp_manager")
+    module.__class__ = _PatchedOnFirstUse
+    module.__dict__["ExperimentManager"] = renamed
+    with pytest.warns(UserWarning, match=r"no attribute 'create_log_folder'. Other algorithms are not concerned; lwm_dqn may"):
+        assert module.ExperimentManager is renamed
+    assert not hasattr(renamed, "create_log_folder")
+    # what is still there is changed as ever
+    assert all(getattr(renamed, name) is not method for name, method in methods.items())
+
+
 def test_custom_envs_warns_if_the_package_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sb3_lwm.zoo", None)  # the import system then raises ImportError
     with pytest.warns(UserWarning, match=r"will not know the algorithm 'lwm_dqn'.*pip install"):
@@ -96,6 +110,14 @@ def test_entry_names_the_scripts(
     output = "".join(capsys.readouterr())
     assert "python -m sb3_lwm.zoo" in output
     assert not arguments or ("record_video" in output and "plot_train" in output)
+    assert "--help" not in arguments or "sb3-lwm (evaluate, seeds, resume, sweep, sweep_report)" in " ".join(output.split())
+
+
+def test_readme_lists_every_script() -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in readme.splitlines() if re.match(r"\|.*\|.*`.*\|", line)]
+    listed = {name for row in rows if len(row) == 5 for name in re.findall(r"`(\w+)`", row[2])}
+    assert listed >= SCRIPTS.keys()
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

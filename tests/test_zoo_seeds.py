@@ -17,6 +17,18 @@ from sb3_lwm.zoo import seeds
 
 DQN = ["--algo", "dqn", "--env", "POL-3x3-v0"]
 OPTIONS = [*SHORT_EPISODES, "-n", "400", "--eval-freq", "200", "--eval-episodes", "2"]
+# What a display would show: a dictionary of figures, each of labelled curves
+WRITING_BACKEND = """
+import json
+from matplotlib import pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg as FigureCanvas
+
+def show(*args, **kwargs):
+    figures = {figure.get_label() or str(figure.number): figure for figure in map(plt.figure, plt.get_fignums())}
+    curves = lambda figure: {line.get_label(): line.get_ydata().tolist() for axes in figure.axes for line in axes.lines}
+    with open("shown.json", "w") as file:
+        json.dump({name: curves(figure) for name, figure in figures.items()}, file)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +62,7 @@ def test_every_seed_has_a_run_and_a_file(trained_seeds: Path) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("rliable") is None, reason="needs the extra 'plots'")
-def test_plots(installation: Installation, trained_seeds: Path) -> None:
+def test_plots(installation: Installation, trained_seeds: Path, tmp_path: Path) -> None:
     options = ["-a", "lwm_dqn", "dqn", "-e", "POL-3x3", "-f", "logs", "--no-million"]
     table = installation.run(trained_seeds, "-m", "rl_zoo3.plots.all_plots", *options, "--no-display", "-o", "scores")
     assert re.search(r"\|POL-3x3 *\|-7 \+/- 0\|-7 \+/- 0\|", table)
@@ -61,8 +73,22 @@ def test_plots(installation: Installation, trained_seeds: Path) -> None:
         *("Results_POL-3x3.png", "Rliable_metrics.png", "Performance_profiles.png", "Probability_of_Improvement.png"),
         *("IQM_Normalized_Score_-_Sample_Efficiency_Curve.png", "Sensitivity_plot.png"),
     }
-    options = ["-a", "lwm_dqn", "-e", "POL-3x3", "-f", "logs", "-w", "2"]
-    installation.run(trained_seeds, "-m", "rl_zoo3.plots.plot_train", *options)
+    # the literal commands
+    (tmp_path / "writing_backend.py").write_text(WRITING_BACKEND)
+    variables = {"MPLBACKEND": "module://writing_backend", "PYTHONPATH": str(tmp_path)}
+
+    def shown(script: str, *options: str) -> tuple[str, dict[str, dict[str, list[float]]]]:
+        output = installation.run(trained_seeds, "-m", f"rl_zoo3.plots.{script}", *options, **variables)
+        return output, json.loads((trained_seeds / "shown.json").read_text())
+
+    output, figures = shown("plot_from_file", "-i", "scores", "-l", "world model", "plain")
+    assert "keys: ['LWM_DQN-logs', 'DQN-logs']" in output
+    # an evaluation each at 200 and 400 steps
+    assert figures["Results POL-3x3"] == {"world model": [-7.0, -7.0], "plain": [-7.0, -7.0]}
+    _, figures = shown("plot_train", "-a", "lwm_dqn", "-e", "POL-3x3", "-f", "logs", "-w", "2")
+    curves = figures["Training Episodic Reward"]
+    assert sorted(curves) == ["POL-3x3-v0_1", "POL-3x3-v0_2"]
+    assert all(len(curve) > 50 and set(curve) == {-7.0} for curve in curves.values())
 
 
 def test_a_seed_that_fails_is_named_and_the_others_go_on(
@@ -130,12 +156,24 @@ def test_trainings_that_do_not_stop_are_killed(tmp_path: Path, monkeypatch: pyte
     script = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
     monkeypatch.setattr(seeds, "TRAIN", ["-c", script])
     monkeypatch.setattr(seeds, "GRACE", 0.1)
-    run = seeds.Run(1, [], tmp_path / "log.txt")
-    while "ready" not in run.log.read_text():
+    runs = [seeds.Run(number, [], tmp_path / f"{number}.txt") for number in (1, 2)]
+    while not all("ready" in run.log.read_text() for run in runs):
         time.sleep(0.05)
+    # they take their time to die
+    monkeypatch.setattr(seeds.os, "killpg", lambda pid, number: threading.Timer(0.5, os.kill, (pid, number)).start())
     console = seeds.Console(record=True)
-    seeds.stop([run], [], console)
-    assert run.process.returncode == -signal.SIGKILL and "Killed seed 1" in console.export_text()
+    seeds.stop(runs, [], console)
+    assert [run.process.returncode for run in runs] == [-signal.SIGKILL] * 2
+    text = console.export_text()
+    assert text.count("Killed seed 1.") == text.count("Killed seed 2.") == 1
+
+
+def test_the_same_command_twice_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seeds, "TRAIN", ["-c", ""])
+    monkeypatch.setattr(seeds.time, "strftime", lambda _: "20260101-000000")
+    options, of_train = seeds.parse(["--seeds", "1", "-f", str(tmp_path)])
+    assert [seeds.run_all(options, of_train, [], seeds.Console()) for _ in range(2)] == [0, 0]
+    assert len(list((tmp_path / "output").iterdir())) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""``python -m sb3_lwm.zoo <script> ...``: rl_zoo3's scripts with their own options and ``lwm_dqn`` known to them, and ours."""
+"""
+``python -m sb3_lwm.zoo <script> ...``: rl_zoo3's scripts, with their own options and ``lwm_dqn`` known to them, and those of
+this package.
+"""
 
 import argparse
 import runpy
@@ -46,6 +49,7 @@ SCRIPTS = {
     "plot_train": Script("rl_zoo3.plots.plot_train"),
     "plot_from_file": Script("rl_zoo3.plots.plot_from_file", (workarounds.require_results,)),
     "all_plots": Script("rl_zoo3.plots.all_plots"),
+    # of this package
     "evaluate": Script("sb3_lwm.zoo.evaluate"),
     "seeds": Script("sb3_lwm.zoo.seeds"),
     "resume": Script("sb3_lwm.zoo.resume"),
@@ -54,12 +58,16 @@ SCRIPTS = {
 }
 
 
+OWN_SCRIPTS = [name for name, script in SCRIPTS.items() if script.module.startswith("sb3_lwm.")]
+
+
 def main() -> None:
     """Register ``lwm_dqn`` with the Zoo and run the script that the command line names."""
     parser = argparse.ArgumentParser(
         prog="python -m sb3_lwm.zoo",
         usage="%(prog)s [-h] script [options of the script]",
-        description="Run a script of rl_zoo3 with the algorithm lwm_dqn registered, or one of sb3-lwm (evaluate, seeds).",
+        description="Run a script of rl_zoo3 with the algorithm lwm_dqn registered, or one of sb3-lwm "
+        f"({', '.join(OWN_SCRIPTS)}).",
         epilog="Options of a script: python -m sb3_lwm.zoo train --help. The three scripts that plot have one more here: "
         "--figures FOLDER writes all their figures there as PNG instead of showing them.",
     )

@@ -1,9 +1,9 @@
 """
 ``python -m sb3_lwm.zoo evaluate``: scores of whole games of a trained agent, counted as papers count them and as is fair.
 
-The agent may be of any algorithm of the Zoo. Beside the first games to finish, which favour short ones, it reports the first
-games that were started, and for the games whose memory tells (Montezuma's Revenge, Venture, Private Eye) the number of rooms
-that were visited.
+The agent may be of any algorithm of the Zoo, and plays in the environments of its training, with their wrappers and settings.
+Beside the first games to finish, which favour short ones, it reports the first games that were started, and, where
+``native_atari`` plays a game whose memory tells (Montezuma's Revenge, Venture, Private Eye), the number of rooms visited.
 """
 
 import argparse
@@ -25,10 +25,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_lwm.envs import AtariVecEnv
 from sb3_lwm.envs.atari_games import ROOM_BYTES, find_game
 from sb3_lwm.evaluation import Game, play_games
 from sb3_lwm.policies import LWMPolicy
+from sb3_lwm.zoo.registration import ALGORITHM
+
+NATIVE = "sb3_lwm.zoo.atari.native_atari"
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -47,11 +49,19 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--n-games", type=int, default=128, help="games that count")
     parser.add_argument("--n-envs", type=int, default=128, help="games at a time")
     parser.add_argument("--eps", type=float, help="random actions, by default the run's evaluation_eps; of lwm_dqn only")
-    parser.add_argument("--max-episode-steps", type=int, default=10_000, help="of an Atari game")
+    parser.add_argument("--max-episode-steps", type=int, help="of a game that native_atari plays, by default the run's")
     parser.add_argument("--seed", type=int, default=0, help="of the games and the random actions")
     parser.add_argument("--device", default="auto", help="of the networks")
     parser.add_argument("--output", type=Path, help="a csv file for the games")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    for name in ("n_games", "n_envs"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: at least 1.")
+    if options.eps is not None and options.algo != ALGORITHM:
+        parser.error(f"--eps {options.eps} is of {ALGORITHM}: {options.algo} decides by itself how much it plays at random.")
+    if options.eps is not None and not 0.0 <= options.eps <= 1.0:
+        parser.error(f"--eps {options.eps}: a share of the actions, from 0 to 1.")
+    return options
 
 
 def make_env(options: argparse.Namespace, run: str) -> VecEnv:
@@ -59,17 +69,10 @@ def make_env(options: argparse.Namespace, run: str) -> VecEnv:
     :param options: of the command line
     :param run: folder of the training, whose wrappers and ``env_kwargs`` are used
     :return: the environments, which report whole games
+    :raises ValueError: if ``--max-episode-steps`` is given and ``native_atari`` is not among the wrappers
     """
-    if ExperimentManager.is_atari(options.env):
-        has_rooms = find_game(options.env, None, None).rom in ROOM_BYTES
-        return AtariVecEnv(
-            options.env,
-            options.n_envs,
-            seed=options.seed,
-            max_episode_steps=options.max_episode_steps,
-            ram_envs=options.n_envs if has_rooms else 0,
-        )
     hyperparameters, statistics = get_saved_hyperparams(os.path.join(run, EnvironmentName(options.env)), test_mode=True)
+    _set_native_atari(hyperparameters, options)
     return create_test_env(
         options.env,
         options.n_envs,
@@ -80,6 +83,31 @@ def make_env(options: argparse.Namespace, run: str) -> VecEnv:
         hyperparams=hyperparameters,
         vec_env_cls=DummyVecEnv,
     )
+
+
+def _set_native_atari(hyperparameters: dict[str, Any], options: argparse.Namespace) -> None:
+    """
+    Let ``native_atari`` count the rooms of all games, and end them when the command line says.
+
+    :param hyperparameters: of the run, changed in place
+    :param options: of the command line
+    :raises ValueError: see :func:`make_env`
+    """
+    given = hyperparameters.get("vec_env_wrapper") or []
+    wrappers = [each if isinstance(each, dict) else {each: {}} for each in (given if isinstance(given, list) else [given])]
+    native = [each[NATIVE] for each in wrappers if NATIVE in each]
+    if not native:
+        if options.max_episode_steps is not None:
+            raise ValueError(
+                f"--max-episode-steps {options.max_episode_steps} is of games that native_atari plays, which this run of "
+                f"{options.env} did not use: leave it out."
+            )
+        return
+    if find_game(options.env).rom in ROOM_BYTES:
+        native[0]["ram_envs"] = options.n_envs
+    if options.max_episode_steps is not None:
+        native[0]["max_episode_steps"] = options.max_episode_steps
+    hyperparameters["vec_env_wrapper"] = wrappers
 
 
 def _env_kwargs(hyperparameters: dict[str, Any], run: str, env_id: str) -> dict[str, Any]:
@@ -132,7 +160,8 @@ def write_games(path: Path, games: list[Game], options: argparse.Namespace, epsi
 def load_player(options: argparse.Namespace) -> tuple[BaseAlgorithm, str, bool]:
     """
     :param options: of the command line
-    :return: the trained agent, the folder of its run, and whether it plays deterministically, as ``enjoy`` decides it
+    :return: the trained agent, the folder of its run, and whether it plays deterministically: never an ``LWMDQN``, which
+        plays at random with its ``evaluation_eps``, also where ``enjoy`` lets it play without; others as ``enjoy`` decides it
     """
     checkpoint = (options.load_best, options.load_checkpoint, options.load_last_checkpoint)
     _, path, run = get_model_path(options.exp_id, options.folder, options.algo, EnvironmentName(options.env), *checkpoint)

@@ -19,7 +19,11 @@ from sb3_lwm.training_state.files import STATES_FOLDER
 from sb3_lwm.zoo.hyperparameters import find_hyperparameters, resolve_variant
 from sb3_lwm.zoo.search_space import convert_lwm_dqn_params, sample_lwm_dqn_params
 from sb3_lwm.zoo.trials import make_trials_safe
-from sb3_lwm.zoo.workarounds import mend_experiment_manager
+from sb3_lwm.zoo.workarounds import (
+    give_runs_folders_of_their_own,
+    pass_env_kwargs_to_the_evaluation,
+    remove_folders_of_runs_that_never_began,
+)
 
 ALGORITHM = "lwm_dqn"
 
@@ -58,13 +62,28 @@ def _patch(experiment_manager: type) -> None:
     """
     :param experiment_manager: the class, changed in place, once: the Zoo's modules have imported it by name
     """
-    if not hasattr(experiment_manager, "knows_lwm_dqn"):
-        _find_hyperparameters_by_default(experiment_manager)
-        mend_experiment_manager(experiment_manager, ALGORITHM)
-        make_trials_safe(experiment_manager, ALGORITHM)
-        _give_folders_to_states(experiment_manager)
-        _warn_of_what_is_lost(experiment_manager)
-        experiment_manager.knows_lwm_dqn = True  # type: ignore[attr-defined]
+    if hasattr(experiment_manager, "knows_lwm_dqn"):
+        return
+    for change in (
+        _find_hyperparameters_by_default,
+        give_runs_folders_of_their_own,
+        functools.partial(remove_folders_of_runs_that_never_began, algorithm=ALGORITHM),
+        functools.partial(pass_env_kwargs_to_the_evaluation, algorithm=ALGORITHM),
+        functools.partial(make_trials_safe, algorithm=ALGORITHM),
+        _give_folders_to_states,
+        _warn_of_what_is_lost,
+    ):
+        try:
+            change(experiment_manager)
+        except AttributeError as error:
+            # Each takes the methods that it replaces before it replaces any. A Zoo that has renamed one still serves the
+            # other algorithms, which are imported from the same class.
+            warnings.warn(
+                f"This version of rl_zoo3 is not yet known to sb3-lwm: {error}. Other algorithms are not concerned; "
+                f"{ALGORITHM} may work in part only. `pip install --upgrade sb3-lwm`, or install an earlier rl_zoo3.",
+                stacklevel=2,
+            )
+    experiment_manager.knows_lwm_dqn = True  # type: ignore[attr-defined]
 
 
 def _find_hyperparameters_by_default(experiment_manager: type) -> None:

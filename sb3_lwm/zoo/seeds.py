@@ -13,14 +13,16 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-# How long an interrupted training may take to save its model, in seconds
-GRACE = 60.0
+# How long an interrupted training may take to save its model and its state, in seconds: 7 GB on a slow network disk, several
+# trainings at once. One that is killed in the middle would leave half a file of what the Zoo saves itself.
+GRACE = 1800.0
 INTERRUPTED = 130
 TRAIN = ["-m", "sb3_lwm.zoo", "train"]
 
@@ -110,7 +112,9 @@ def run_all(options: argparse.Namespace, of_train: Sequence[str], interruptions:
     """
     folder = Path(options.log_folder, "output")
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{options.algo}-{options.env}-{time.strftime('%Y%m%d-%H%M%S')}".replace("/", "-").replace(":", "-")
+    # the same command may be given twice in a second, on two machines too
+    name = f"{options.algo}-{options.env}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
+    name = name.replace("/", "-").replace(":", "-")
     waiting = list(options.seeds)
     jobs = options.jobs or os.cpu_count() or 1
     running: dict[TaskID, Run] = {}
@@ -169,20 +173,32 @@ def stop(runs: Sequence[Run], interruptions: Sequence[int], console: Console) ->
     n_interruptions = len(interruptions)
     while any(run.process.poll() is None for run in runs):
         if time.monotonic() > deadline or len(interruptions) > n_interruptions:
-            for run in runs:
-                if run.process.poll() is None:
-                    # the session, and with it the processes of --vec-env subproc
-                    os.killpg(run.process.pid, signal.SIGKILL)
-                    console.print(f"Killed seed {run.seed}.")
+            _kill(runs, console)
+            return
         time.sleep(0.1)
+
+
+def _kill(runs: Sequence[Run], console: Console) -> None:
+    """
+    :param runs: of which some may have ended
+    :param console: for a word about each that had not
+    """
+    for run in runs:
+        if run.process.poll() is None:
+            # the session, and with it the processes of --vec-env subproc
+            os.killpg(run.process.pid, signal.SIGKILL)
+            console.print(f"Killed seed {run.seed}.")
+    for run in runs:
+        run.process.wait()
 
 
 def main() -> None:
     """Train the seeds; the exit code is 1 if one has failed, 130 after an interruption."""
     options, of_train = parse()
     interruptions: list[int] = []
-    # A shell lets what it starts in the background ignore SIGINT, and the children with it. Being ended in another way would
-    # leave them alone in the world; but nohup means what it says. Nothing is raised where a training is being started.
+    # A shell starts what runs in the background with SIGINT ignored, which the trainings would inherit. Without handlers for
+    # the other two, this process would end and the trainings run on; under nohup, which ignores SIGHUP, they are meant to.
+    # The handlers only take notes: an exception could come between the start of a training and its entry in the list.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda number, _: interruptions.append(number))

@@ -1,12 +1,14 @@
 """
 Faults of rl_zoo3 2.9.2, and of what it imports, that keep a script from working with ``lwm_dqn`` or with anything.
 
-Each function is for one of them, names it, and changes nothing where it has been mended. All but
-:func:`mend_experiment_manager`, which every script needs, are applied by ``python -m sb3_lwm.zoo`` only.
+Each function is for one of them, names it, and changes nothing where it has been mended. Those of the class
+``ExperimentManager``, which every script needs, are applied when the algorithm is registered, the others by
+``python -m sb3_lwm.zoo`` only.
 """
 
 import argparse
 import atexit
+import contextlib
 import functools
 import importlib
 import os
@@ -15,7 +17,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,36 +27,75 @@ import huggingface_sb3
 import numpy as np
 import requests
 import rl_zoo3.utils
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from huggingface_hub.errors import EntryNotFoundError
+
+# Choosing the folder of a run takes milliseconds, on a slow network disk with many at once perhaps some seconds.
+LOCK_TIMEOUT = 60.0
 
 
 class MissingFileError(EntryNotFoundError, requests.HTTPError):
     """A repository on the hub does not have the file."""
 
 
-def mend_experiment_manager(experiment_manager: Any, algorithm: str) -> None:
+def give_runs_folders_of_their_own(experiment_manager: Any) -> None:
     """
-    rl_zoo3 2.9.2: (1) runs that start at the same moment write into one folder; (2) a run that fails before it begins leaves
-    an empty folder, which ``enjoy`` then takes for the latest run; (3) ``env_kwargs`` of a yml do not reach the evaluation.
+    rl_zoo3 2.9.2: runs that start at the same moment write into one folder, whatever the algorithm.
 
     :param experiment_manager: the class ``ExperimentManager``, changed in place
-    :param algorithm: the one to which (2) and (3) are restricted
     """
     create_log_folder = experiment_manager.create_log_folder
-    setup_experiment = experiment_manager.setup_experiment
-    preprocess_hyperparams = experiment_manager._preprocess_hyperparams
 
     @functools.wraps(create_log_folder)
     def create_own_log_folder(self: Any) -> None:
         os.makedirs(self.log_path, exist_ok=True)
-        with FileLock(os.path.join(self.log_path, ".run_numbers.lock")):
+        with _locked(os.path.join(self.log_path, ".run_numbers.lock")):
             if os.path.exists(self.save_path):
                 number = rl_zoo3.utils.get_latest_run_id(self.log_path, self.env_name) + 1
                 self.save_path = os.path.join(self.log_path, f"{self.env_name}_{number}")
                 self.params_path = f"{self.save_path}/{self.env_name}"
             create_log_folder(self)
             self.has_new_log_folder = True
+
+    experiment_manager.create_log_folder = create_own_log_folder
+
+
+@contextlib.contextmanager
+def _locked(path: str) -> Iterator[None]:
+    """
+    Hold a lock, or go on without and warn where there can be none.
+
+    :param path: of the lock's file, which stays
+    :raises TimeoutError: if somebody else holds it for longer than starting a run can take
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=LOCK_TIMEOUT)
+    except Timeout:
+        raise TimeoutError(
+            f"Another process has held {path} for {LOCK_TIMEOUT:.0f} seconds, while it chose the folder of its run: end it "
+            "(`fuser` names it), or choose another folder of logs (-f)."
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        warnings.warn(
+            f"{path} cannot be locked ({error!r}): runs of one environment that start at the same moment may write into one "
+            "folder. Start them one after another, or with --uuid.",
+            stacklevel=3,
+        )
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def remove_folders_of_runs_that_never_began(experiment_manager: Any, algorithm: str) -> None:
+    """
+    rl_zoo3 2.9.2: a run that fails before it begins leaves an empty folder, which ``enjoy`` then takes for the latest run.
+
+    :param experiment_manager: the class ``ExperimentManager``, changed in place by :func:`give_runs_folders_of_their_own`
+    :param algorithm: the one whose runs these are
+    """
+    setup_experiment = experiment_manager.setup_experiment
 
     @functools.wraps(setup_experiment)
     def setup_experiment_or_clean_up(self: Any) -> Any:
@@ -64,6 +106,18 @@ def mend_experiment_manager(experiment_manager: Any, algorithm: str) -> None:
                 shutil.rmtree(self.save_path, ignore_errors=True)
             raise
 
+    experiment_manager.setup_experiment = setup_experiment_or_clean_up
+
+
+def pass_env_kwargs_to_the_evaluation(experiment_manager: Any, algorithm: str) -> None:
+    """
+    rl_zoo3 2.9.2: ``env_kwargs`` of a yml do not reach the evaluation.
+
+    :param experiment_manager: the class ``ExperimentManager``, changed in place
+    :param algorithm: the one whose runs these are
+    """
+    preprocess_hyperparams = experiment_manager._preprocess_hyperparams
+
     @functools.wraps(preprocess_hyperparams)
     def preprocess_evaluation_too(self: Any, hyperparams: dict[str, Any]) -> Any:
         preprocessed = preprocess_hyperparams(self, hyperparams)
@@ -71,8 +125,6 @@ def mend_experiment_manager(experiment_manager: Any, algorithm: str) -> None:
             self.eval_env_kwargs = self.env_kwargs
         return preprocessed
 
-    experiment_manager.create_log_folder = create_own_log_folder
-    experiment_manager.setup_experiment = setup_experiment_or_clean_up
     experiment_manager._preprocess_hyperparams = preprocess_evaluation_too
 
 
