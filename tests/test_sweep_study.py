@@ -143,6 +143,39 @@ def test_a_worker_that_was_taken_for_dead_goes_on(
     assert count_states(slow) == {TrialState.COMPLETE: 3, TrialState.FAIL: 1}
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_what_ends_a_worker_is_not_dropped_with_a_trial(storage: BaseStorage, error: type[BaseException]) -> None:
+    slow, other = join(storage, max_total_trials=1), join(storage, max_total_trials=1)
+
+    def stalled(trial: optuna.Trial) -> float:
+        storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        sweep_study.retry_callback()(other, other.trials[0])
+        raise error
+
+    with pytest.raises(error):
+        slow.work(stalled)
+    # the other worker's trial was not queued once more
+    assert count_states(slow) == {TrialState.FAIL: 1, TrialState.WAITING: 1}
+
+
+def test_interruptions_are_no_retries(storage: BaseStorage) -> None:
+    study = join(storage, max_total_trials=1)
+    errors: list[type[BaseException]] = [KeyboardInterrupt] * 3 + [RuntimeError] * 3
+
+    def fail(trial: optuna.Trial) -> float:
+        raise errors[trial.number]
+
+    for error in errors:
+        with pytest.raises(error):
+            study.work(fail)
+    assert count_states(study) == {TrialState.FAIL: 6, TrialState.WAITING: 1}
+
+
+def test_settings_with_a_tuple(storage: BaseStorage) -> None:
+    for _ in range(2):
+        assert len(join(storage, net_arch=(8, 8)).trials) == 6
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -128,6 +128,22 @@ def test_other_algorithms_are_left_alone(manager: Manager) -> None:
     assert not trial.user_attrs
 
 
+def test_settings_of_a_module_are_not_changed(manager: Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    block = {
+        "policy": "MlpPolicy",
+        "n_envs": 4,
+        "n_timesteps": 9,
+        "learning_rate": 1e-3,
+        "env_kwargs": {"max_episode_steps": 7},
+    }
+    (tmp_path / "my_module.py").write_text(f"hyperparams = {{'default': {block}}}")
+    monkeypatch.syspath_prepend(tmp_path)
+    made = manager(config="my_module", optimize_hyperparameters=True)
+    made.setup_experiment()
+    assert made.n_envs == 4
+    assert made.read_hyperparameters() == (block, block)
+
+
 @pytest.fixture(params=["sqlite:///{}/study.db", "{}/study.log"])
 def saved(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     url = request.param.format(tmp_path)

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from zoo_commands import LABYRINTH, QUICK, SHORT_EPISODES, Installation, made_once
 
-from sb3_lwm.zoo import seeds
+from sb3_lwm.zoo import processes, seeds
 
 DQN = ["--algo", "dqn", "--env", "POL-3x3-v0"]
 OPTIONS = [*SHORT_EPISODES, "-n", "400", "--eval-freq", "200", "--eval-episodes", "2"]
@@ -122,20 +122,21 @@ def test_interruption_reaches_every_training_once(
         for number, handler in zip(numbers, handlers, strict=True):
             signal.signal(number, handler)
     output = capsys.readouterr().out
-    assert exit_info.value.code == 130 and "Stopping 2 trainings" in output and "Killed" not in output
+    assert exit_info.value.code == 130 and "Stopping seed 5, seed 6." in output and "Killed" not in output
     assert [path.read_text() for path in (tmp_path / "output").glob("*.txt")] == ["ready\nsaved\n"] * 2
 
 
 def test_trainings_that_do_not_stop_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
     monkeypatch.setattr(seeds, "TRAIN", ["-c", script])
-    monkeypatch.setattr(seeds, "GRACE", 0.1)
+    monkeypatch.setattr(processes, "GRACE", 0.1)
     run = seeds.Run(1, [], tmp_path / "log.txt")
     while "ready" not in run.log.read_text():
         time.sleep(0.05)
-    console = seeds.Console(record=True)
-    seeds.stop([run], [], console)
-    assert run.process.returncode == -signal.SIGKILL and "Killed seed 1" in console.export_text()
+    said: list[str] = []
+    processes.stop({"seed 1": run.process}, [], said.append)
+    assert run.process.returncode == -signal.SIGKILL
+    assert said == ["Stopping seed 1. Interrupt again to kill.", "Killed seed 1."]
 
 
 @pytest.mark.parametrize(

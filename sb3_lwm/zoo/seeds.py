@@ -9,7 +9,6 @@ train's.
 import argparse
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -19,8 +18,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-# How long an interrupted training may take to save its model, in seconds
-GRACE = 60.0
+from sb3_lwm.zoo.processes import handle_interruptions, stop
+
 INTERRUPTED = 130
 TRAIN = ["-m", "sb3_lwm.zoo", "train"]
 
@@ -110,7 +109,9 @@ def run_all(options: argparse.Namespace, of_train: Sequence[str], interruptions:
     """
     folder = Path(options.log_folder, "output")
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{options.algo}-{options.env}-{time.strftime('%Y%m%d-%H%M%S')}".replace("/", "-").replace(":", "-")
+    # the same command may be given twice in a second
+    begun = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    name = f"{options.algo}-{options.env}-{begun}".replace("/", "-").replace(":", "-")
     waiting = list(options.seeds)
     jobs = options.jobs or os.cpu_count() or 1
     running: dict[TaskID, Run] = {}
@@ -127,7 +128,8 @@ def run_all(options: argparse.Namespace, of_train: Sequence[str], interruptions:
                 time.sleep(0.5)
                 n_failed += sum(_look_after(running, task, progress, seeds) for task in list(running))
         finally:
-            stop(list(running.values()), interruptions, console)
+            # each saves its model
+            stop({f"seed {run.seed}": run.process for run in running.values()}, interruptions, console.print)
     return n_failed
 
 
@@ -152,40 +154,12 @@ def _look_after(running: dict[TaskID, Run], task: TaskID, progress: Progress, se
     return int(code != 0)
 
 
-def stop(runs: Sequence[Run], interruptions: Sequence[int], console: Console) -> None:
-    """
-    Interrupt trainings, which then save their models; kill those that take too long, or all of them when interrupted again.
-
-    :param runs: the trainings
-    :param interruptions: the signals so far
-    :param console: for a word about it
-    """
-    if not runs:
-        return
-    console.print(f"Stopping {len(runs)} trainings; each saves its model. Interrupt again to kill them.")
-    for run in runs:
-        run.process.send_signal(signal.SIGINT)
-    deadline = time.monotonic() + GRACE
-    n_interruptions = len(interruptions)
-    while any(run.process.poll() is None for run in runs):
-        if time.monotonic() > deadline or len(interruptions) > n_interruptions:
-            for run in runs:
-                if run.process.poll() is None:
-                    # the session, and with it the processes of --vec-env subproc
-                    os.killpg(run.process.pid, signal.SIGKILL)
-                    console.print(f"Killed seed {run.seed}.")
-        time.sleep(0.1)
-
-
 def main() -> None:
     """Train the seeds; the exit code is 1 if one has failed, 130 after an interruption."""
     options, of_train = parse()
     interruptions: list[int] = []
-    # A shell lets what it starts in the background ignore SIGINT, and the children with it. Being ended in another way would
-    # leave them alone in the world; but nohup means what it says. Nothing is raised where a training is being started.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda number, _: interruptions.append(number))
+    # Nothing is raised where a training is being started. Without handlers, the trainings would outlive this process.
+    handle_interruptions(lambda number, _: interruptions.append(number))
     console = Console()
     n_failed = run_all(options, of_train, interruptions, console)
     if interruptions:

@@ -6,6 +6,7 @@ All its trials are queued when it is begun, each with its seed. A worker takes o
 only one of them do; a trial whose worker dies goes back to the queue. So each is finished exactly once.
 """
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -94,37 +95,68 @@ class SweepStudy(optuna.Study):
 
         :param objective: of a trial
         :param n_trials: at most so many
-        :raises Exception: what the objective raises, other than ``TrialPruned``; the trial goes back to the queue, an
-            interrupted one always, others as often as those of dead workers
+        :raises BaseException: what the objective raises, other than ``TrialPruned``. The trial goes back to the queue: always
+            after an interruption, otherwise as often as that of a dead worker
         """
+        failures: list[BaseException] = []
+
+        def remember(trial: optuna.Trial) -> float:
+            try:
+                return objective(trial)
+            except optuna.TrialPruned:
+                raise
+            except BaseException as error:
+                # if the trial was taken over, Optuna fails to store the failure and raises that instead
+                failures.append(error)
+                raise
+
         done = 0
         while n_trials is None or done < n_trials:
+            failures.clear()
             try:
-                self.optimize(objective, n_trials=1, gc_after_trial=True)
+                self.optimize(remember, n_trials=1, gc_after_trial=True)
             except SweepOver:
                 return
             except BaseException as error:
-                # an interrupted look at the storage may have locked it
-                self.storage.remove_session()
-                if self.in_hand is None:
-                    raise
-                if not self._was_taken_over(self.in_hand.number):
-                    self._put_back(self.in_hand.number, None if isinstance(error, KeyboardInterrupt) else retry_callback())
-                    raise
-                print(f"Trial {self.in_hand.number} was taken for dead and given to another worker: its result is dropped.")
+                self._give_up(failures[0] if failures else error, is_of_objective=bool(failures))
             done += 1
+
+    def _give_up(self, error: BaseException, is_of_objective: bool) -> None:
+        """
+        :param error: that has ended the trial in hand; raised unless it only says that others have the trial
+        :param is_of_objective: whether the objective has raised it
+        """
+        # an interrupted look at the storage may have locked it
+        self.storage.remove_session()
+        if self.in_hand is None:
+            raise error
+        number = self.in_hand.number
+        if not self._was_taken_over(number):
+            self._put_back(number, was_interrupted=isinstance(error, KeyboardInterrupt))
+            raise error
+        # what a report raises, or what Optuna does when it cannot store the final value: ValueError, AssertionError
+        if not isinstance(error, UpdateFinishedTrialError if is_of_objective else Exception):
+            raise error
+        print(f"Trial {number} was taken for dead and given to another worker: its result is dropped.")
 
     def _was_taken_over(self, number: int) -> bool:
         with experimental():
             retry_history = RetryHeartbeatStaleTrialCallback.retry_history
             return any(number in retry_history(trial) for trial in self.get_trials(deepcopy=False))
 
-    def _put_back(self, number: int, retry: RetryHeartbeatStaleTrialCallback | None) -> None:
+    def _put_back(self, number: int, was_interrupted: bool) -> None:
         if self.get_trials(deepcopy=False)[number].state == TrialState.RUNNING:
             self.tell(number, state=TrialState.FAIL)
         trial = self.get_trials()[number]
-        if trial.state == TrialState.FAIL:
-            (retry or retry_callback(max_retries=None))(self, trial)
+        if trial.state != TrialState.FAIL:
+            return
+        if was_interrupted:
+            # nobody died: not counted as a retry
+            names = ("params", "distributions", "user_attrs", "system_attrs")
+            again = {name: getattr(trial, name) for name in names}
+            self.add_trial(optuna.create_trial(state=TrialState.WAITING, **again))
+        else:
+            retry_callback()(self, trial)
 
 
 def begin_or_join(storage: BaseStorage, name: str, settings: dict[str, Any]) -> optuna.Study:
@@ -138,6 +170,8 @@ def begin_or_join(storage: BaseStorage, name: str, settings: dict[str, Any]) -> 
     :return: the study
     :raises ValueError: if there is a study of this name with other settings, or of another program
     """
+    # as the storage will give them back: JSON knows no tuples
+    settings = json.loads(json.dumps(settings))
     try:
         study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
     except DuplicatedStudyError:

@@ -34,9 +34,12 @@ def make_trials_safe(experiment_manager: Any, algorithm: str) -> None:
 
     @functools.wraps(read_hyperparameters)
     def read_hyperparameters_and_trial(self: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        if self.algo == algorithm and self.trial_id is not None:
-            return _read_with_trial(self, read_hyperparameters)
-        return read_hyperparameters(self)
+        if self.algo != algorithm:
+            return read_hyperparameters(self)
+        has_trial = self.trial_id is not None
+        settings = _read_with_trial(self, read_hyperparameters) if has_trial else read_hyperparameters(self)
+        # the Zoo changes them in place, and with them the module that they may be of
+        return copy.deepcopy(settings)
 
     experiment_manager.objective = safe_objective
     experiment_manager.read_hyperparameters = read_hyperparameters_and_trial
