@@ -29,7 +29,7 @@ SETTINGS = {"seed": 0, "max_total_trials": 2}
         ("study.db", ValueError, r"--storage study\.db is none of those that a sweep can use: sqlite:///FILE"),
         ("sqlite:////no/such/folder/study.db", ConnectionError, r"no/such/folder/study\.db cannot be opened: unable to open"),
         ("postgresql://me:secret@127.0.0.1:1/x", ConnectionError, r"//me:\*\*\*@127\.0\.0\.1:1/x cannot be opened: .*refused"),
-        ("postgresql://me@host:port/x", ValueError, "is no URL of a database"),
+        ("postgresql://me@host:port/x", ValueError, "--storage postgresql:...: .*port.* Use one of"),
         ("grpc://localhost", ValueError, "lacks the host or the port: use grpc://HOST:PORT"),
         ("grpc://localhost:port", ValueError, "Use grpc://HOST:PORT"),
     ],
@@ -58,6 +58,24 @@ def test_missing_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unknown_study(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"--study-name x: the storage has no such study\. It has: none at all"):
         load_study(open_storage(f"{tmp_path}/new/journal.log"), "x")
+
+
+@pytest.mark.parametrize("url", ["sqlite:///{}/new/study.db", "{}/new/study.log"])
+def test_readers_create_nothing(url: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"new/study\.(db|log) does not exist"):
+        open_storage(url.format(tmp_path), create=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_database_of_something_else(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    (tmp_path / "study.db").touch()
+    with pytest.raises(ValueError, match=r"study\.db has no studies"):
+        open_storage(url, create=False)
+    (tmp_path / "study.db").write_text("This is no database. " * 100)
+    for create in (False, True):
+        with pytest.raises(ConnectionError, match=r"study\.db cannot be opened: file is not a database"):
+            open_storage(url, create=create)
 
 
 @contextmanager
@@ -93,6 +111,9 @@ def test_heartbeat_of_an_attribute(beating: BaseStorage, monkeypatch: pytest.Mon
     study = optuna.create_study(storage=beating, study_name="mine")
     trial_id = beating.create_new_trial(study._study_id)
     silent_id = beating.create_new_trial(study._study_id)
+    beating.record_heartbeat(silent_id)
+    # another program's, which has none
+    beating.create_new_trial(study._study_id)
     for clock[0] in (1.0, 3.0):
         beating.record_heartbeat(trial_id)
         assert beating._get_stale_trial_ids(study._study_id) == []

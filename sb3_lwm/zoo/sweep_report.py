@@ -181,7 +181,7 @@ def training_command(settings: dict[str, Any], trial: FrozenTrial, path: Path) -
 def main() -> None:
     """Write the report."""
     options = parse()
-    study = load_study(open_storage(options.storage), options.study_name)
+    study = load_study(open_storage(options.storage, create=False), options.study_name)
     print(describe(study))
     trial = None if options.trial_id is None else find_trial(study, options.trial_id)
     options.output.mkdir(parents=True, exist_ok=True)
