@@ -29,7 +29,7 @@ SETTINGS = {"seed": 0, "max_total_trials": 2}
         ("study.db", ValueError, r"--storage study\.db is none of those that a sweep can use: sqlite:///FILE"),
         ("sqlite:////no/such/folder/study.db", ConnectionError, r"no/such/folder/study\.db cannot be opened: unable to open"),
         ("postgresql://me:secret@127.0.0.1:1/x", ConnectionError, r"//me:\*\*\*@127\.0\.0\.1:1/x cannot be opened: .*refused"),
-        ("postgresql://me@host:port/x", ValueError, "--storage postgresql:...: .*port.* Use one of"),
+        ("postgresql://me@host:port/x", ValueError, "is no URL of a database"),
         ("grpc://localhost", ValueError, "lacks the host or the port: use grpc://HOST:PORT"),
         ("grpc://localhost:port", ValueError, "Use grpc://HOST:PORT"),
     ],

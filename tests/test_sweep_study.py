@@ -45,7 +45,7 @@ def settings(**kwargs: Any) -> dict[str, Any]:
 
 def join(storage: BaseStorage, **kwargs: Any) -> SweepStudy:
     begin_or_join(storage, "mine", settings(**kwargs))
-    return SweepStudy("mine", storage, lambda seed: RandomSampler(seed=seed), NopPruner())
+    return SweepStudy("mine", storage, lambda seed: RandomSampler(seed=seed), NopPruner(), {"worker": "me"})
 
 
 def objective(trial: optuna.Trial) -> float:
@@ -156,6 +156,17 @@ def test_what_ends_a_worker_is_not_dropped_with_a_trial(storage: BaseStorage, er
         slow.work(stalled)
     # the other worker's trial was not queued once more
     assert count_states(slow) == {TrialState.FAIL: 1, TrialState.WAITING: 1}
+
+
+def test_a_trial_that_another_program_has_taken(
+    storage: BaseStorage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(SweepStudy, "_patience", lambda study: 0.1)
+    study = join(storage, max_total_trials=2)
+    storage.set_trial_state_values(study.trials[0]._trial_id, TrialState.RUNNING)
+    study.work(objective)
+    assert "Another program has trials [0]" in capsys.readouterr().out
+    assert count_states(study) == {TrialState.RUNNING: 1, TrialState.COMPLETE: 1}
 
 
 def test_interruptions_are_no_retries(storage: BaseStorage) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import optuna
+import sqlalchemy
 import sqlalchemy.exc
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import (
@@ -23,6 +24,7 @@ from optuna.storages import (
 from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from sqlalchemy import URL
 
 KINDS = "sqlite:///FILE, postgresql://USER@HOST/DATABASE, grpc://HOST:PORT, or a journal file that ends in .log"
 # SQLAlchemy's names of databases and drivers; psycopg is version 3
@@ -159,49 +161,48 @@ def _open_grpc(url: str) -> HeartbeatGrpcStorageProxy:
 
 def _open_database(url: str, heartbeat: int | None, create: bool) -> BaseStorage:
     scheme, rest = url.split(":", 1)
-    url = f"{DRIVERS.get(scheme, scheme)}:{rest}"
     try:
-        parsed = sqlalchemy.make_url(url)
-        shown = parsed.render_as_string(hide_password=True)
+        parsed = sqlalchemy.make_url(f"{DRIVERS.get(scheme, scheme)}:{rest}")
         # Optuna's own error does not name the driver
         parsed.get_dialect().import_dbapi()
-        if not create:
-            _require_tables(url, shown)
-        return get_storage(_create_tables(url, heartbeat))
     except (sqlalchemy.exc.ArgumentError, ValueError) as error:
-        raise ValueError(f"--storage {scheme}:...: {error} Use one of {KINDS}.") from None
+        raise ValueError(f"--storage {scheme}:... is no URL of a database ({error}): use one of {KINDS}.") from None
     except ImportError as error:
         remedy = f": {INSTALL}" if scheme in DRIVERS else ""
         raise ImportError(f"--storage {scheme}:... needs the driver {error.name}{remedy}.") from error
+    try:
+        if not create:
+            _require_tables(parsed)
+        return get_storage(_create_tables(parsed, heartbeat))
     except (sqlalchemy.exc.DatabaseError, StorageInternalError) as error:
-        raise ConnectionError(f"--storage {shown} cannot be opened: {_reason(error)}") from None
+        raise ConnectionError(f"--storage {parsed} cannot be opened: {_reason(error)}") from None
 
 
-def _engine_kwargs(url: str) -> dict[str, Any]:
-    if url.startswith("sqlite"):
+def _engine_kwargs(url: URL) -> dict[str, Any]:
+    if url.get_backend_name() == "sqlite":
         # one writer at a time
         return {"connect_args": {"timeout": 60}}
     # connections to a server are lost in hours of training
     kwargs: dict[str, Any] = {"pool_pre_ping": True}
-    return {**kwargs, "connect_args": {"connect_timeout": CONNECT_TIMEOUT}} if url.startswith("postgresql") else kwargs
+    if url.get_backend_name() == "postgresql":
+        kwargs["connect_args"] = {"connect_timeout": CONNECT_TIMEOUT}
+    return kwargs
 
 
-def _require_tables(url: str, shown: str) -> None:
+def _require_tables(url: URL) -> None:
     """:raises ValueError: if there is no file, or no table of studies in the database"""
-    parsed = sqlalchemy.make_url(url)
-    # SQLite would create the file
-    is_missing_file = url.startswith("sqlite") and parsed.database and not Path(parsed.database).exists()
-    if not is_missing_file:
-        engine = sqlalchemy.create_engine(url, **_engine_kwargs(url))
-        try:
-            if sqlalchemy.inspect(engine).has_table("studies"):
-                return
-        finally:
-            engine.dispose()
-    raise ValueError(f"{shown} {'does not exist' if is_missing_file else 'has no studies'}.")
+    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
+        # which a look at it would create
+        raise ValueError(f"--storage {url} does not exist.")
+    engine = sqlalchemy.create_engine(url, **_engine_kwargs(url))
+    try:
+        if not sqlalchemy.inspect(engine).has_table("studies"):
+            raise ValueError(f"--storage {url} has no studies.")
+    finally:
+        engine.dispose()
 
 
-def _create_tables(url: str, heartbeat: int | None) -> RDBStorage:
+def _create_tables(url: URL, heartbeat: int | None) -> RDBStorage:
     """
     Create the tables, or find them: of processes that begin at the same moment on an empty database, one succeeds with each
     table, and the others are told that it exists (Optuna 5.0 takes no lock). They try again and find it.
@@ -209,7 +210,7 @@ def _create_tables(url: str, heartbeat: int | None) -> RDBStorage:
     for attempt in range(TABLE_ATTEMPTS):
         try:
             return RDBStorage(
-                url,
+                url.render_as_string(hide_password=False),
                 engine_kwargs=_engine_kwargs(url),
                 heartbeat_interval=heartbeat,
                 grace_period=None if heartbeat is None else SILENT_HEARTBEATS * heartbeat,

@@ -22,10 +22,11 @@ import torch as th
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 from rl_zoo3.exp_manager import ExperimentManager
+from stable_baselines3.common.utils import get_device
 from tqdm import tqdm
 
 from sb3_lwm.zoo.processes import handle_interruptions, stop
-from sb3_lwm.zoo.storage import open_storage
+from sb3_lwm.zoo.storage import load_study, open_storage
 from sb3_lwm.zoo.sweep_manager import check, make_manager, read_settings
 from sb3_lwm.zoo.sweep_options import parse
 from sb3_lwm.zoo.sweep_study import FINISHED, OPEN, SweepStudy, begin_or_join, count_states, describe, queue_trials
@@ -62,12 +63,13 @@ def work(options: argparse.Namespace, storage: BaseStorage, manager: ExperimentM
         seeded.seed = seed
         return seeded._create_sampler(options.sampler)
 
-    def objective(trial: optuna.Trial) -> float:
-        trial.set_user_attr("worker", worker.name)
-        return manager.objective(trial)
-
-    study = SweepStudy(options.study_name, storage, make_sampler, manager._create_pruner(options.pruner))
-    study.work(objective, options.n_trials)
+    attributes = {
+        "worker": worker.name,
+        "num_threads": th.get_num_threads(),
+        "device": get_device(options.device).type,
+    }
+    pruner = manager._create_pruner(options.pruner)
+    SweepStudy(options.study_name, storage, make_sampler, pruner, attributes).work(manager.objective, options.n_trials)
 
 
 def run_workers(options: argparse.Namespace, arguments: Sequence[str], study: optuna.Study) -> int:
@@ -145,6 +147,9 @@ def main() -> None:
     worker = this_worker(options)
     manager = make_manager(options, worker.folder)
     check(manager)
+    if options.extend:
+        # of a study that there is
+        load_study(storage, options.study_name)
     study = begin_or_join(storage, options.study_name, read_settings(manager, options))
     if options.extend:
         queue_trials(study, options.seed, options.extend)
@@ -158,9 +163,12 @@ def main() -> None:
         print("Interrupted: what was running is given back. The same command goes on.")
         sys.exit(130)
     print(describe(study))
-    if states := [state for state in OPEN if count_states(study)[state]]:
-        print(f"Not finished ({', '.join(state.name.lower() for state in states)}): the same command goes on.")
-    sys.exit(int(n_failed > 0))
+    states = count_states(study)
+    is_open = any(states[state] for state in OPEN)
+    if is_open:
+        names = ", ".join(state.name.lower() for state in OPEN if states[state])
+        print(f"Not finished ({names}): the same command goes on.")
+    sys.exit(int(n_failed > 0 or not (is_open or states[TrialState.COMPLETE])))
 
 
 if __name__ == "__main__":

@@ -19,11 +19,9 @@ from optuna.storages import BaseStorage, RetryHeartbeatStaleTrialCallback, fail_
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from sb3_lwm.zoo.storage import experimental, load_study, retry_callback
-from sb3_lwm.zoo.trials import trial_seed
+from sb3_lwm.zoo.storage import SILENT_HEARTBEATS, experimental, load_study, retry_callback
+from sb3_lwm.zoo.trials import SETTINGS, trial_seed
 
-# Name of the study's attribute with the settings, which is written last when a study is begun
-SETTINGS = "lwm_sweep"
 # Seconds without a new trial in a study that somebody is beginning
 BEGINNING_TIMEOUT = 20.0
 POLL = 1.0  # seconds between two looks for work
@@ -44,6 +42,7 @@ class SweepStudy(optuna.Study):
     :param make_sampler: makes the sampler of a trial from its seed: whichever worker runs it, it begins with the same random
         numbers, and no two trials with the same
     :param pruner: of the trials
+    :param worker: attributes that its trials get, its name at least: what lacks one was taken by another program
     """
 
     def __init__(
@@ -52,34 +51,55 @@ class SweepStudy(optuna.Study):
         storage: BaseStorage,
         make_sampler: Callable[[int], BaseSampler],
         pruner: optuna.pruners.BasePruner,
+        worker: dict[str, Any],
     ) -> None:
         super().__init__(study_name=name, storage=storage, pruner=pruner)
         self.storage = storage
         self.make_sampler = make_sampler
+        self.worker = worker
         self.in_hand: FrozenTrial | None = None
 
     def ask(self, fixed_distributions: dict[str, Any] | None = None) -> optuna.Trial:
         """
-        Take a trial out of the queue; wait while it is empty, but others still run, which may die.
+        Take a trial out of the queue; wait while it is empty, but other workers still run, which may die.
 
         :param fixed_distributions: not used
         :return: the trial
-        :raises SweepOver: if all are finished
+        :raises SweepOver: if all are finished, or what is left is in the hands of another program, which nobody can watch
         """
         self.in_hand = None
+        foreign: list[int] = []
+        since = time.monotonic()
         while True:
             with experimental():
                 fail_stale_trials(self)
             for trial in self.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
                 if self._take(trial):
-                    self.in_hand = trial
-                    self._thread_local.cached_all_trials = None
-                    self.sampler = self.make_sampler(trial.user_attrs["seed"])
-                    return optuna.Trial(self, trial._trial_id)
+                    return self._start(trial)
             # a trial that was put back while we looked is waiting now
-            if not self.get_trials(deepcopy=False, states=OPEN):
+            left = self.get_trials(deepcopy=False, states=OPEN)
+            if not left:
+                raise SweepOver
+            numbers = [trial.number for trial in left if "worker" not in trial.user_attrs]
+            if numbers != foreign:
+                foreign, since = numbers, time.monotonic()
+            if len(foreign) == len(left) and time.monotonic() - since > self._patience():
+                print(f"Another program has trials {foreign}, such as rl_zoo3.train -optimize: not waiting for them.")
                 raise SweepOver
             time.sleep(POLL)
+
+    def _patience(self) -> float:
+        """:return: seconds after which a worker's trial has its name, or was taken for dead"""
+        return 2.0 * SILENT_HEARTBEATS * self.storage.get_heartbeat_interval()  # type: ignore[attr-defined]
+
+    def _start(self, trial: FrozenTrial) -> optuna.Trial:
+        self.in_hand = trial
+        self._thread_local.cached_all_trials = None
+        self.sampler = self.make_sampler(trial.user_attrs["seed"])
+        started = optuna.Trial(self, trial._trial_id)
+        for name, value in self.worker.items():
+            started.set_user_attr(name, value)
+        return started
 
     def _take(self, trial: FrozenTrial) -> bool:
         # first of all a sign of life: a worker may be killed at any moment, and a trial without one would never be stale
