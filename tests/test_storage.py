@@ -1,6 +1,7 @@
 """Storages of studies: opened with clear errors, by many at once, and with a heartbeat."""
 
 import multiprocessing
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator
@@ -14,11 +15,13 @@ import pytest
 from optuna.storages import BaseStorage, get_storage
 from optuna.storages._grpc.server import make_server
 from optuna.trial import TrialState
+from zoo_commands import REPOSITORY
 
 from sb3_lwm.zoo import storage as storage_module
 from sb3_lwm.zoo.storage import AttributeHeartbeat, load_study, open_storage
 from sb3_lwm.zoo.sweep_study import begin_or_join
 
+README = REPOSITORY / "README.md"
 SETTINGS = {"seed": 0, "max_total_trials": 2}
 
 
@@ -90,6 +93,16 @@ def grpc_proxy(folder: Path) -> Iterator[str]:
     server.start()
     yield f"grpc://localhost:{port}"
     server.stop(None).wait()
+
+
+def test_command_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = (line for line in README.read_text().splitlines() if "run_grpc_proxy_server" in line)
+    python, _, program = shlex.split(line)
+    served: list[tuple[BaseStorage, str]] = []
+    monkeypatch.setattr("optuna.storages.run_grpc_proxy_server", lambda storage, host: served.append((storage, host)))
+    exec(program.replace("postgresql+psycopg://me@server/sweeps", f"sqlite:///{tmp_path}/study.db"))
+    ((storage, host),) = served
+    assert python == "python" and host == "0.0.0.0" and optuna.get_all_study_names(storage) == []
 
 
 @pytest.fixture(params=["journal", "grpc"])

@@ -90,8 +90,9 @@ def test_a_seed_that_fails_is_named_and_the_others_go_on(
     }
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_interruption_reaches_every_training_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script = """if True:
         import time
@@ -108,7 +109,7 @@ def test_interruption_reaches_every_training_once(
     def interrupt() -> None:
         while [path.read_text() for path in (tmp_path / "output").glob("*.txt")] != ["ready\n"] * 2:
             time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     handlers = [signal.getsignal(number) for number in numbers]
@@ -119,8 +120,8 @@ def test_interruption_reaches_every_training_once(
             seeds.main()
     finally:
         thread.join()
-        for number, handler in zip(numbers, handlers, strict=True):
-            signal.signal(number, handler)
+        for changed, handler in zip(numbers, handlers, strict=True):
+            signal.signal(changed, handler)
     output = capsys.readouterr().out
     assert exit_info.value.code == 130 and "Stopping seed 5, seed 6." in output and "Killed" not in output
     assert [path.read_text() for path in (tmp_path / "output").glob("*.txt")] == ["ready\nsaved\n"] * 2
