@@ -95,8 +95,6 @@ def run_workers(options: argparse.Namespace, arguments: Sequence[str], study: op
         print(f"{options.workers} workers, see {folder}/*.log")
         show_progress(study, lambda: not interruptions and any(worker.poll() is None for worker in workers.values()))
     finally:
-        # a look at the study that was broken off has locked it
-        study._storage.remove_session()
         stop(workers, interruptions, print)
     if interruptions:
         raise KeyboardInterrupt
@@ -124,17 +122,21 @@ def show_progress(study: optuna.Study, is_going_on: Callable[[], bool]) -> None:
     :param study: which is worked at
     :param is_going_on: whether it still is
     """
-    with tqdm(desc="Trials", unit="trial", disable=None) as bar:
-        while True:
-            goes_on = is_going_on()
-            states = count_states(study)
-            bar.total = sum(states[state] for state in (*FINISHED, *OPEN))
-            bar.n = sum(states[state] for state in FINISHED)
-            best = f"{study.best_value:.4g}" if states[TrialState.COMPLETE] else "none"
-            bar.set_postfix(best=best, running=states[TrialState.RUNNING], failed=states[TrialState.FAIL])
-            if not goes_on:
-                return
-            time.sleep(1)
+    try:
+        with tqdm(desc="Trials", unit="trial", disable=None) as bar:
+            while True:
+                goes_on = is_going_on()
+                states = count_states(study)
+                bar.total = sum(states[state] for state in (*FINISHED, *OPEN))
+                bar.n = sum(states[state] for state in FINISHED)
+                best = f"{study.best_value:.4g}" if states[TrialState.COMPLETE] else "none"
+                bar.set_postfix(best=best, running=states[TrialState.RUNNING], failed=states[TrialState.FAIL])
+                if not goes_on:
+                    return
+                time.sleep(1)
+    finally:
+        # a look at the study that was broken off may have locked it
+        study._storage.remove_session()
 
 
 def main() -> None:

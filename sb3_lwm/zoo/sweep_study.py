@@ -3,8 +3,8 @@ A study that any number of workers share: begun by exactly one of them, joined b
 trial by trial until none is left.
 
 All its trials are queued when it is begun, each with its seed. A worker takes one out of the queue, which the storage lets
-only one of them do; a trial whose worker dies goes back to the queue. So none is finished twice. Lost is only a trial that fails
-again and again, or one that a worker was putting back when it was killed itself.
+only one of them do; a trial whose worker dies goes back to the queue. So none is finished twice. Only those are lost that fail
+again and again, or that a worker was putting back when it was killed itself.
 """
 
 import json
