@@ -23,6 +23,7 @@ from sb3_lwm import LWMDQN
 from sb3_lwm.zoo import sweep, sweep_report
 from sb3_lwm.zoo.storage import open_storage
 from sb3_lwm.zoo.sweep_options import parse
+from sb3_lwm.zoo.sweep_study import best_trial
 
 Zoo = Callable[..., int]
 
@@ -113,7 +114,7 @@ def test_report_and_training_again(installation: Installation, zoo: Zoo, swept: 
     pictures = {f"{name}.{kind}" for name in sweep_report.PICTURES for kind in ("html", "png")}
     assert names == {*pictures, "plotly.min.js", "trials.csv", "best.yml"}
     assert len((swept / "report/trials.csv").read_text().splitlines()) == 4
-    best = study_of(swept).best_trial
+    best = best_trial(study_of(swept))
     text = (swept / "report/best.yml").read_text()
     assert yaml.safe_load(text)["CartPole-v1"]["learning_rate"] == best.params["learning_rate"]
     # the command of the third line

@@ -21,6 +21,7 @@ from test_sweep import SWEEP, TINY
 
 from sb3_lwm import LWMDQN
 from sb3_lwm.zoo.storage import load_study, open_storage
+from sb3_lwm.zoo.sweep_study import best_trial
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +78,7 @@ def test_one_of_four_is_killed(server: str, tmp_path: Path) -> None:
     with started([*COMMAND, "sweep", *options, *sweep], logs) as workers, joined(server, lambda: has_tables(logs)) as study:
         killed = kill_one(study)
         codes = {worker.pid: worker.wait(TIMEOUT) for worker in workers}
-        trials, best = study.trials, study.best_trial
+        trials, best = study.trials, best_trial(study)
     pid = worker_pid(killed)
     assert codes.pop(pid) == -signal.SIGKILL
     texts = [log.read_text() for log, worker in zip(logs, workers, strict=True) if worker.pid != pid]

@@ -16,7 +16,16 @@ from test_storage import grpc_proxy
 
 from sb3_lwm.zoo import sweep_study
 from sb3_lwm.zoo.storage import AttributeHeartbeat, open_storage
-from sb3_lwm.zoo.sweep_study import SETTINGS, SweepOver, SweepStudy, begin_or_join, count_states, describe, queue_trials
+from sb3_lwm.zoo.sweep_study import (
+    SETTINGS,
+    SweepOver,
+    SweepStudy,
+    begin_or_join,
+    best_trial,
+    count_states,
+    describe,
+    queue_trials,
+)
 
 
 class MemoryStorage(AttributeHeartbeat, InMemoryStorage):
@@ -71,7 +80,7 @@ def test_all_trials_and_no_more(storage: BaseStorage) -> None:
     assert [trial.user_attrs["seed"] for trial in study.trials[6:]] == [11, 12]
     # no two trials begin with the same sample
     assert len({x for _, x in finished(study)}) == 8
-    assert "8 complete" in describe(study) and f"trial {study.best_trial.number}, value" in describe(study)
+    assert "8 complete" in describe(study) and f"trial {best_trial(study).number}, value" in describe(study)
 
 
 @pytest.mark.parametrize("n_workers", [1, 3])
@@ -180,6 +189,12 @@ def test_interruptions_are_no_retries(storage: BaseStorage) -> None:
         with pytest.raises(error):
             study.work(fail)
     assert count_states(study) == {TrialState.FAIL: 6, TrialState.WAITING: 1}
+
+
+def test_the_first_of_the_best(storage: BaseStorage) -> None:
+    study = join(storage, max_total_trials=4)
+    study.work(lambda trial: [0.0, 1.0, 1.0, -1.0][trial.number])
+    assert best_trial(study).number == 1
 
 
 def test_settings_with_a_tuple(storage: BaseStorage) -> None:

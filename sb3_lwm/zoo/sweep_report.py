@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sb3_lwm.zoo.search_space import convert_lwm_dqn_params, merge
 from sb3_lwm.zoo.storage import INSTALL, KINDS, experimental, load_study, open_storage
-from sb3_lwm.zoo.sweep_study import describe
+from sb3_lwm.zoo.sweep_study import best_trial, describe
 from sb3_lwm.zoo.trials import SETTINGS, find_trial
 
 # Parallel coordinates and slices of more are not readable; the most important ones are taken
@@ -196,7 +196,7 @@ def main() -> None:
     if trial is None:
         if not any(trial.state == TrialState.COMPLETE for trial in study.get_trials(deepcopy=False)):
             return
-        trial = study.best_trial
+        trial = best_trial(study)
     if SETTINGS not in study.user_attrs:
         print(f"No settings: `sweep` has not begun this study. Load the trial with rl_zoo3.train --trial-id {trial.number}.")
         return

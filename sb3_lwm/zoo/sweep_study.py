@@ -254,6 +254,16 @@ def count_states(study: optuna.Study) -> Counter[TrialState]:
     return Counter(trial.state for trial in study.get_trials(deepcopy=False))
 
 
+def best_trial(study: optuna.Study) -> FrozenTrial:
+    """
+    :param study: with a complete trial
+    :return: the best of the complete ones, of equal ones the first: a database gives Optuna any of them
+    """
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    # max takes the first, and they are sorted by their numbers
+    return max(complete, key=lambda trial: trial.values[0])
+
+
 def describe(study: optuna.Study) -> str:
     """
     :param study: of Optuna
@@ -263,7 +273,7 @@ def describe(study: optuna.Study) -> str:
     counts = ", ".join(f"{states[state]} {state.name.lower()}" for state in TrialState if states[state])
     lines = [f"Study {study.study_name}: {counts or 'no trials'}."]
     if states[TrialState.COMPLETE]:
-        best = study.best_trial
+        best = best_trial(study)
         lines.append(f"Best: trial {best.number}, value {best.value!r}, seed {best.user_attrs.get('seed')}.")
     else:
         failures = Counter(trial.user_attrs["failure"] for trial in study.trials if "failure" in trial.user_attrs)
