@@ -14,7 +14,7 @@ from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from torch import nn
 
 from sb3_lwm import LWMDQN
-from sb3_lwm.zoo import register, search_space
+from sb3_lwm.zoo import register
 from sb3_lwm.zoo.search_space import CONTEXT, TrialContext, convert_lwm_dqn_params, merge, sample_lwm_dqn_params
 
 IMAGES = spaces.Box(0, 255, (36, 36, 1), np.uint8)
@@ -93,6 +93,16 @@ def test_sequences_that_fit_nowhere(study: optuna.Study) -> None:
         ValueError, match=r"learning_starts=20, buffer_size=10000: 10 rows of each of 2 environments cannot hold"
     ):
         sample(study, {"learning_starts": 20, "buffer_size": 10_000})
+    with pytest.raises(ValueError, match="n_steps=100 needs a longer unroll than the 64 of the space: fix unroll"):
+        sample(study, {"n_steps": 100}, fixed=("n_steps",))
+
+
+def test_nothing_is_chosen_that_has_no_effect(study: optuna.Study) -> None:
+    sampled = sample(study, {"intrinsic_reward_scale": 0.0}, fixed=("intrinsic_reward_scale",))
+    assert not {name for name in sampled if name.startswith("intrinsic_reward")} and "world_model_learning_rate" in sampled
+    for name in ("exploration_initial_eps", "exploration_final_eps"):
+        sampled = sample(study, {name: 0.05}, fixed=(name,))
+        assert "exploration_fraction" not in sampled and "exploration_anneals" not in study.trials[-1].params
 
 
 def test_policy_kwargs_are_merged(study: optuna.Study) -> None:
@@ -126,4 +136,3 @@ def test_converter() -> None:
     assert convert_lwm_dqn_params({**epsilons, "exploration_anneals": False})["exploration_initial_eps"] == 0.02
     assert convert_lwm_dqn_params({**epsilons, "exploration_anneals": True})["exploration_initial_eps"] == 1.0
     assert "exploration_initial_eps" not in convert_lwm_dqn_params(epsilons)
-    assert set(search_space.SIZES) == {"gru_hidden_size", "image_latent_size", "world_model_gru_hidden_size"}

@@ -1,6 +1,7 @@
 """Storages of studies: opened with clear errors, by many at once, and with a heartbeat."""
 
 import multiprocessing
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator
@@ -14,11 +15,13 @@ import pytest
 from optuna.storages import BaseStorage, get_storage
 from optuna.storages._grpc.server import make_server
 from optuna.trial import TrialState
+from zoo_commands import REPOSITORY
 
 from sb3_lwm.zoo import storage as storage_module
 from sb3_lwm.zoo.storage import AttributeHeartbeat, load_study, open_storage
 from sb3_lwm.zoo.sweep_study import begin_or_join
 
+README = REPOSITORY / "README.md"
 SETTINGS = {"seed": 0, "max_total_trials": 2}
 
 
@@ -60,6 +63,24 @@ def test_unknown_study(tmp_path: Path) -> None:
         load_study(open_storage(f"{tmp_path}/new/journal.log"), "x")
 
 
+@pytest.mark.parametrize("url", ["sqlite:///{}/new/study.db", "{}/new/study.log"])
+def test_readers_create_nothing(url: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"new/study\.(db|log) does not exist"):
+        open_storage(url.format(tmp_path), create=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_database_of_something_else(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    (tmp_path / "study.db").touch()
+    with pytest.raises(ValueError, match=r"study\.db has no studies"):
+        open_storage(url, create=False)
+    (tmp_path / "study.db").write_text("This is no database. " * 100)
+    for create in (False, True):
+        with pytest.raises(ConnectionError, match=r"study\.db cannot be opened: file is not a database"):
+            open_storage(url, create=create)
+
+
 @contextmanager
 def grpc_proxy(folder: Path) -> Iterator[str]:
     """
@@ -72,6 +93,16 @@ def grpc_proxy(folder: Path) -> Iterator[str]:
     server.start()
     yield f"grpc://localhost:{port}"
     server.stop(None).wait()
+
+
+def test_command_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = (line for line in README.read_text().splitlines() if "run_grpc_proxy_server" in line)
+    python, _, program = shlex.split(line)
+    served: list[tuple[BaseStorage, str]] = []
+    monkeypatch.setattr("optuna.storages.run_grpc_proxy_server", lambda storage, host: served.append((storage, host)))
+    exec(program.replace("postgresql+psycopg://me@server/sweeps", f"sqlite:///{tmp_path}/study.db"))
+    ((storage, host),) = served
+    assert python == "python" and host == "0.0.0.0" and optuna.get_all_study_names(storage) == []
 
 
 @pytest.fixture(params=["journal", "grpc"])
@@ -93,6 +124,9 @@ def test_heartbeat_of_an_attribute(beating: BaseStorage, monkeypatch: pytest.Mon
     study = optuna.create_study(storage=beating, study_name="mine")
     trial_id = beating.create_new_trial(study._study_id)
     silent_id = beating.create_new_trial(study._study_id)
+    beating.record_heartbeat(silent_id)
+    # another program's, which has none
+    beating.create_new_trial(study._study_id)
     for clock[0] in (1.0, 3.0):
         beating.record_heartbeat(trial_id)
         assert beating._get_stale_trial_ids(study._study_id) == []

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from test_sweep import SWEEP, TINY
 
 from sb3_lwm import LWMDQN
 from sb3_lwm.zoo.storage import load_study, open_storage
+from sb3_lwm.zoo.sweep_study import best_trial
 
 pytestmark = pytest.mark.slow
 
@@ -50,9 +51,11 @@ def joined(url: str, has_begun: Callable[[], bool]) -> Iterator[optuna.Study]:
     wait_for(has_begun)
     storage = open_storage(url)
     wait_for(lambda: "mine" in optuna.get_all_study_names(storage))
-    yield load_study(storage, "mine")
-    # Optuna has no word for it
-    storage._backend.engine.dispose()  # type: ignore[attr-defined]
+    try:
+        yield load_study(storage, "mine")
+    finally:
+        # Optuna has no word for it
+        storage._backend.engine.dispose()  # type: ignore[attr-defined]
 
 
 def in_the_middle(trials: list[FrozenTrial]) -> list[FrozenTrial]:
@@ -68,39 +71,21 @@ def test_one_of_four_is_killed(server: str, tmp_path: Path) -> None:
     options = ["--storage", server, "--study-name", "mine"]
     sweep = [
         *("--env", "POL-3x3-v0", "-n", "400", "--eval-episodes", "4", "--n-eval-envs", "4", "--max-total-trials", "12"),
-        *("--pruner", "none", "--heartbeat", "2", "--optimization-log-path", "trials", "-params", *TINY),
+        *("--pruner", "none", "--heartbeat", "2", "--optimization-log-path", "trials", "-params", "n_envs:2", *TINY),
     ]
-    processes = []
-    for index in range(4):
-        with open(tmp_path / f"{index}.log", "w") as log:
-            command = [*COMMAND, "sweep", *options, *sweep]
-            processes.append(subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT))
     logs = [tmp_path / f"{index}.log" for index in range(4)]
-    killed: list[FrozenTrial] = []
-
-    def can_kill_one() -> bool:
-        killed[:] = in_the_middle(study.trials)
-        return bool(killed) and any(trial.state == TrialState.COMPLETE for trial in study.trials)
-
-    stack = ExitStack()
-    try:
-        # the tables are theirs to make
-        study = stack.enter_context(joined(server, lambda: any("created in RDB" in log.read_text() for log in logs)))
-        wait_for(can_kill_one)
-        pid = int(killed[0].user_attrs["worker"].rsplit("-", 1)[1])
-        os.kill(pid, signal.SIGKILL)
-        codes = {process.pid: process.wait(TIMEOUT) for process in processes}
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+    # the tables are the workers' to make
+    with started([*COMMAND, "sweep", *options, *sweep], logs) as workers, joined(server, lambda: has_tables(logs)) as study:
+        killed = kill_one(study)
+        codes = {worker.pid: worker.wait(TIMEOUT) for worker in workers}
+        trials, best = study.trials, best_trial(study)
+    pid = worker_pid(killed)
     assert codes.pop(pid) == -signal.SIGKILL
-    texts = [log.read_text() for log, process in zip(logs, processes, strict=True) if process.pid != pid]
+    texts = [log.read_text() for log, worker in zip(logs, workers, strict=True) if worker.pid != pid]
     assert set(codes.values()) == {0}, "\n".join(text[-2000:] for text in texts)
-    trials = study.trials
     print(table(trials))
     (dead,) = (trial for trial in trials if trial.state == TrialState.FAIL)
-    assert dead.number == killed[0].number
+    assert dead.number == killed.number
     # nothing is lost, nothing is done twice
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     assert len(trials) == 13 and sorted(trial.user_attrs["seed"] for trial in complete) == list(range(12))
@@ -109,11 +94,45 @@ def test_one_of_four_is_killed(server: str, tmp_path: Path) -> None:
     assert (again.params, again.user_attrs["seed"]) == (dead.params, dead.user_attrs["seed"])
     assert len({trial.user_attrs["worker"] for trial in complete}) >= 3
     # the best trial is the same from every worker
-    best = study.best_trial
     line = f"Best: trial {best.number}, value {best.value!r}, seed {best.user_attrs['seed']}."
     assert all(line in text for text in texts)
-    stack.close()
     train_again(options, best, tmp_path)
+
+
+@contextmanager
+def started(command: list[str], logs: list[Path]) -> Iterator[list["subprocess.Popen[bytes]"]]:
+    """:return: a process for each file, which gets what it prints"""
+    processes = []
+    try:
+        for path in logs:
+            with open(path, "w") as log:
+                processes.append(subprocess.Popen(command, cwd=path.parent, stdout=log, stderr=subprocess.STDOUT))
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def has_tables(logs: list[Path]) -> bool:
+    return any("created in RDB" in log.read_text() for log in logs)
+
+
+def kill_one(study: optuna.Study) -> FrozenTrial:
+    """:return: what was in the hands of the worker that was killed, in the middle of it, with other trials complete"""
+    killed: list[FrozenTrial] = []
+
+    def can_kill_one() -> bool:
+        killed[:] = in_the_middle(study.trials)
+        return bool(killed) and any(trial.state == TrialState.COMPLETE for trial in study.trials)
+
+    wait_for(can_kill_one)
+    os.kill(worker_pid(killed[0]), signal.SIGKILL)
+    return killed[0]
+
+
+def worker_pid(trial: FrozenTrial) -> int:
+    return int(trial.user_attrs["worker"].rsplit("-", 1)[1])
 
 
 def table(trials: list[FrozenTrial]) -> str:
@@ -139,18 +158,18 @@ def train_again(options: list[str], best: FrozenTrial, cwd: Path) -> None:
 
 
 def test_ctrl_c_and_again(tmp_path: Path) -> None:
-    command = [*COMMAND, "sweep", *SWEEP]
-    with subprocess.Popen([*command, "--workers", "2"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
-        stack = ExitStack()
-        study = stack.enter_context(joined(f"sqlite:///{tmp_path}/study.db", (tmp_path / "study.db").exists))
+    command = [*COMMAND, "sweep", *SWEEP, "n_envs:2"]
+    with (
+        subprocess.Popen([*command, "--workers", "2"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process,
+        joined(f"sqlite:///{tmp_path}/study.db", (tmp_path / "study.db").exists) as study,
+    ):
         wait_for(lambda: len(in_the_middle(study.trials)) > 0)
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=TIMEOUT)
-    assert "Interrupted: what was running is given back." in output and process.returncode == 130
-    states = [trial.state for trial in study.trials]
-    # at once, not after the grace period
-    assert TrialState.RUNNING not in states and TrialState.FAIL in states
-    subprocess.run(command, cwd=tmp_path, check=True, timeout=TIMEOUT)
-    complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
-    assert sorted(trial.user_attrs["seed"] for trial in complete) == [3, 4, 5, 6]
-    stack.close()
+        assert "Interrupted: what was running is given back." in output and process.returncode == 130
+        states = [trial.state for trial in study.trials]
+        # at once, not after the grace period
+        assert TrialState.RUNNING not in states and TrialState.FAIL in states
+        subprocess.run(command, cwd=tmp_path, check=True, timeout=TIMEOUT)
+        complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    assert sorted(trial.user_attrs["seed"] for trial in complete) == [3, 4, 5]

@@ -16,7 +16,16 @@ from test_storage import grpc_proxy
 
 from sb3_lwm.zoo import sweep_study
 from sb3_lwm.zoo.storage import AttributeHeartbeat, open_storage
-from sb3_lwm.zoo.sweep_study import SETTINGS, SweepOver, SweepStudy, begin_or_join, count_states, describe, queue_trials
+from sb3_lwm.zoo.sweep_study import (
+    SETTINGS,
+    SweepOver,
+    SweepStudy,
+    begin_or_join,
+    best_trial,
+    count_states,
+    describe,
+    queue_trials,
+)
 
 
 class MemoryStorage(AttributeHeartbeat, InMemoryStorage):
@@ -45,7 +54,7 @@ def settings(**kwargs: Any) -> dict[str, Any]:
 
 def join(storage: BaseStorage, **kwargs: Any) -> SweepStudy:
     begin_or_join(storage, "mine", settings(**kwargs))
-    return SweepStudy("mine", storage, lambda seed: RandomSampler(seed=seed), NopPruner())
+    return SweepStudy("mine", storage, lambda seed: RandomSampler(seed=seed), NopPruner(), {"worker": "me"})
 
 
 def objective(trial: optuna.Trial) -> float:
@@ -71,7 +80,7 @@ def test_all_trials_and_no_more(storage: BaseStorage) -> None:
     assert [trial.user_attrs["seed"] for trial in study.trials[6:]] == [11, 12]
     # no two trials begin with the same sample
     assert len({x for _, x in finished(study)}) == 8
-    assert "8 complete" in describe(study) and f"trial {study.best_trial.number}, value" in describe(study)
+    assert "8 complete" in describe(study) and f"trial {best_trial(study).number}, value" in describe(study)
 
 
 @pytest.mark.parametrize("n_workers", [1, 3])
@@ -141,6 +150,56 @@ def test_a_worker_that_was_taken_for_dead_goes_on(
     slow.work(stalled)
     assert "Trial 0 was taken for dead" in capsys.readouterr().out
     assert count_states(slow) == {TrialState.COMPLETE: 3, TrialState.FAIL: 1}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_what_ends_a_worker_is_not_dropped_with_a_trial(storage: BaseStorage, error: type[BaseException]) -> None:
+    slow, other = join(storage, max_total_trials=1), join(storage, max_total_trials=1)
+
+    def stalled(trial: optuna.Trial) -> float:
+        storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        sweep_study.retry_callback()(other, other.trials[0])
+        raise error
+
+    with pytest.raises(error):
+        slow.work(stalled)
+    # the other worker's trial was not queued once more
+    assert count_states(slow) == {TrialState.FAIL: 1, TrialState.WAITING: 1}
+
+
+def test_a_trial_that_another_program_has_taken(
+    storage: BaseStorage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(SweepStudy, "_patience", lambda study: 0.1)
+    study = join(storage, max_total_trials=2)
+    storage.set_trial_state_values(study.trials[0]._trial_id, TrialState.RUNNING)
+    study.work(objective)
+    assert "Another program has trials [0]" in capsys.readouterr().out
+    assert count_states(study) == {TrialState.RUNNING: 1, TrialState.COMPLETE: 1}
+
+
+def test_interruptions_are_no_retries(storage: BaseStorage) -> None:
+    study = join(storage, max_total_trials=1)
+    errors: list[type[BaseException]] = [KeyboardInterrupt] * 3 + [RuntimeError] * 3
+
+    def fail(trial: optuna.Trial) -> float:
+        raise errors[trial.number]
+
+    for error in errors:
+        with pytest.raises(error):
+            study.work(fail)
+    assert count_states(study) == {TrialState.FAIL: 6, TrialState.WAITING: 1}
+
+
+def test_the_first_of_the_best(storage: BaseStorage) -> None:
+    study = join(storage, max_total_trials=4)
+    study.work(lambda trial: [0.0, 1.0, 1.0, -1.0][trial.number])
+    assert best_trial(study).number == 1
+
+
+def test_settings_with_a_tuple(storage: BaseStorage) -> None:
+    for _ in range(2):
+        assert len(join(storage, net_arch=(8, 8)).trials) == 6
 
 
 @pytest.mark.parametrize(

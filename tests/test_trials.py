@@ -16,7 +16,7 @@ from rl_zoo3.exp_manager import ExperimentManager
 from sb3_lwm.zoo import register
 from sb3_lwm.zoo.search_space import CONTEXT
 from sb3_lwm.zoo.storage import open_storage
-from sb3_lwm.zoo.trials import run_trial, trial_seed
+from sb3_lwm.zoo.trials import SETTINGS, run_trial, trial_seed
 
 Manager = Callable[..., ExperimentManager]
 PARAMS = {"gru_hidden_size_pow": 6, "one_minus_gamma": 0.25, "learning_rate": 1e-3}
@@ -128,6 +128,22 @@ def test_other_algorithms_are_left_alone(manager: Manager) -> None:
     assert not trial.user_attrs
 
 
+def test_settings_of_a_module_are_not_changed(manager: Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    block = {
+        "policy": "MlpPolicy",
+        "n_envs": 4,
+        "n_timesteps": 9,
+        "learning_rate": 1e-3,
+        "env_kwargs": {"max_episode_steps": 7},
+    }
+    (tmp_path / "my_module.py").write_text(f"hyperparams = {{'default': {block}}}")
+    monkeypatch.syspath_prepend(tmp_path)
+    made = manager(config="my_module", optimize_hyperparameters=True)
+    made.setup_experiment()
+    assert made.n_envs == 4
+    assert made.read_hyperparameters() == (block, block)
+
+
 @pytest.fixture(params=["sqlite:///{}/study.db", "{}/study.log"])
 def saved(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     url = request.param.format(tmp_path)
@@ -161,3 +177,40 @@ def test_a_trial_that_is_not_there(manager: Manager, saved: str) -> None:
     ]:
         with pytest.raises(ValueError, match=message):
             manager(storage=saved, **kwargs).read_hyperparameters()
+
+
+def test_a_trial_of_a_sweep_has_the_settings_of_its_study(manager: Manager, saved: str) -> None:
+    study = optuna.load_study(study_name="mine", storage=open_storage(saved))
+    hyperparams = {"policy_kwargs": {"net_arch": [5]}, "policy": "MlpPolicy", "n_timesteps": 70, "tau": 0.5, "batch_size": 3}
+    settings = {"algo": "lwm_dqn", "env": "POL-3x3-v0", "env_kwargs": {"max_episode_steps": 7}, "hyperparams": hyperparams}
+    study.set_user_attr(SETTINGS, settings)
+    made = manager(storage=saved, study_name="mine", trial_id=0, hyperparams={"tau": 0.25})
+    for _ in range(2):
+        assert made.read_hyperparameters()[0] == {
+            **hyperparams,
+            "policy_kwargs": {"net_arch": [5], "gru_hidden_size": 64},
+            "env_kwargs": {"max_episode_steps": 7},
+            "tau": 0.25,
+            "gamma": 0.75,
+            "learning_rate": 1e-3,
+        }
+    made = manager(storage=saved, study_name="mine", trial_id=0, env_kwargs={"max_episode_steps": 8})
+    assert made.read_hyperparameters()[0]["env_kwargs"] == {"max_episode_steps": 8}
+    study.set_user_attr(SETTINGS, {**settings, "env": "POL-4x4-v0"})
+    with pytest.raises(ValueError, match="The study mine is of lwm_dqn on POL-4x4-v0, not of lwm_dqn on POL-3x3-v0"):
+        made.read_hyperparameters()
+
+
+def test_a_trial_of_another_algorithm(manager: Manager, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    study = optuna.create_study(storage=open_storage(url), study_name="dqn", direction="maximize")
+    params = {"net_arch": "small", "one_minus_gamma": 0.25}
+    distributions = {
+        "net_arch": optuna.distributions.CategoricalDistribution(["small"]),
+        "one_minus_gamma": optuna.distributions.FloatDistribution(0.1, 0.5),
+    }
+    study.add_trial(optuna.create_trial(params=params, distributions=distributions, value=1.0))
+    with pytest.raises(ValueError, match="The study dqn is of another algorithm: lwm_dqn has no net_arch"):
+        manager(storage=url, study_name="dqn", trial_id=0).read_hyperparameters()
+    with pytest.raises(ValueError, match=r"other\.db does not exist"):
+        manager(storage=url.replace("study", "other"), study_name="dqn", trial_id=0).read_hyperparameters()

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from zoo_commands import LABYRINTH, QUICK, SHORT_EPISODES, Installation, made_once
 
-from sb3_lwm.zoo import seeds
+from sb3_lwm.zoo import processes, seeds
 
 DQN = ["--algo", "dqn", "--env", "POL-3x3-v0"]
 OPTIONS = [*SHORT_EPISODES, "-n", "400", "--eval-freq", "200", "--eval-episodes", "2"]
@@ -116,8 +116,9 @@ def test_a_seed_that_fails_is_named_and_the_others_go_on(
     }
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_interruption_reaches_every_training_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script = """if True:
         import time
@@ -134,7 +135,7 @@ def test_interruption_reaches_every_training_once(
     def interrupt() -> None:
         while [path.read_text() for path in (tmp_path / "output").glob("*.txt")] != ["ready\n"] * 2:
             time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     handlers = [signal.getsignal(number) for number in numbers]
@@ -145,27 +146,24 @@ def test_interruption_reaches_every_training_once(
             seeds.main()
     finally:
         thread.join()
-        for number, handler in zip(numbers, handlers, strict=True):
-            signal.signal(number, handler)
+        for changed, handler in zip(numbers, handlers, strict=True):
+            signal.signal(changed, handler)
     output = capsys.readouterr().out
-    assert exit_info.value.code == 130 and "Stopping 2 trainings" in output and "Killed" not in output
+    assert exit_info.value.code == 130 and "Stopping seed 5, seed 6." in output and "Killed" not in output
     assert [path.read_text() for path in (tmp_path / "output").glob("*.txt")] == ["ready\nsaved\n"] * 2
 
 
 def test_trainings_that_do_not_stop_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
     monkeypatch.setattr(seeds, "TRAIN", ["-c", script])
-    monkeypatch.setattr(seeds, "GRACE", 0.1)
-    runs = [seeds.Run(number, [], tmp_path / f"{number}.txt") for number in (1, 2)]
-    while not all("ready" in run.log.read_text() for run in runs):
+    monkeypatch.setattr(processes, "GRACE", 0.1)
+    run = seeds.Run(1, [], tmp_path / "log.txt")
+    while "ready" not in run.log.read_text():
         time.sleep(0.05)
-    # they take their time to die
-    monkeypatch.setattr(seeds.os, "killpg", lambda pid, number: threading.Timer(0.5, os.kill, (pid, number)).start())
-    console = seeds.Console(record=True)
-    seeds.stop(runs, [], console)
-    assert [run.process.returncode for run in runs] == [-signal.SIGKILL] * 2
-    text = console.export_text()
-    assert text.count("Killed seed 1.") == text.count("Killed seed 2.") == 1
+    said: list[str] = []
+    processes.stop({"seed 1": run.process}, [], said.append)
+    assert run.process.returncode == -signal.SIGKILL
+    assert said == ["Stopping seed 1. Interrupt again to kill.", "Killed seed 1."]
 
 
 def test_the_same_command_twice_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@ What Optuna may choose for ``lwm_dqn``, and how what it has chosen becomes hyper
 
 The space is laid around the settings that the trials start from: what ``-params`` fixes is not chosen, sequences fit the
 warm-up and the replay, and what a setting has switched off (world model, images, a ladder of epsilons) has no parameters.
+What is chosen replaces a setting whole: a learning rate is constant in every trial, even where the settings have ``lin_...``.
 """
 
 import importlib
@@ -121,6 +122,10 @@ def _sample_sequences(space: _Space, n_envs: int) -> None:
     n_steps = space.setting("n_steps") if space.is_fixed("n_steps") else LONGEST_N_STEPS
     shortest = max(SHORTEST_UNROLL_POW, n_steps.bit_length())
     longest = min(LONGEST_UNROLL_POW, max(rows - burn_in - n_steps, 1).bit_length() - 1)
+    if not space.is_fixed("unroll") and shortest > LONGEST_UNROLL_POW:
+        raise ValueError(
+            f"n_steps={n_steps} needs a longer unroll than the {2**LONGEST_UNROLL_POW} of the space: fix unroll, too."
+        )
     if space.is_fixed("unroll"):
         longest_unroll = space.setting("unroll")
         n_steps = min(n_steps, longest_unroll - 1)
@@ -155,7 +160,9 @@ def _sample_exploration(space: _Space) -> None:
         space.floating("exploration_eps_alpha", 3.0, 10.0, log=False)
         return
     space.floating("exploration_final_eps", 1e-3, 0.1)
-    if not space.is_fixed("exploration_initial_eps") and space.choice("exploration_anneals", [False, True]):
+    # without annealing the initial epsilon is the final one that was chosen
+    is_fixed = space.is_fixed("exploration_initial_eps") or space.is_fixed("exploration_final_eps")
+    if not is_fixed and space.choice("exploration_anneals", [False, True]):
         space.floating("exploration_fraction", 0.05, 0.5, log=False)
 
 
@@ -169,6 +176,8 @@ def _sample_networks(space: _Space) -> None:
     if is_image:
         space.power("image_latent_size", 4, 6)
     space.floating("world_model_learning_rate", 1e-4, 2e-3)
+    if space.is_fixed("intrinsic_reward_scale") and not space.setting("intrinsic_reward_scale"):
+        return
     space.floating("intrinsic_reward_scale", 0.01, 3.0)
     space.floating("one_minus_intrinsic_reward_momentum", 1e-3, 0.1)
     space.choice("intrinsic_reward_clip", [None, 2.0, 5.0, 10.0])
@@ -191,7 +200,7 @@ def convert_lwm_dqn_params(sampled_params: Mapping[str, Any]) -> dict[str, Any]:
             hyperparams[name] = value
     if hyperparams.pop("exploration_anneals", False):
         hyperparams["exploration_initial_eps"] = 1.0
-    elif "exploration_anneals" in sampled_params and "exploration_final_eps" in hyperparams:
+    elif "exploration_anneals" in sampled_params:
         hyperparams["exploration_initial_eps"] = hyperparams["exploration_final_eps"]
     for name, path in SIZES.items():
         if name in hyperparams:

@@ -9,7 +9,6 @@ train's.
 import argparse
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -20,9 +19,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-# How long an interrupted training may take to save its model and its state, in seconds: 7 GB on a slow network disk, several
-# trainings at once. One that is killed in the middle would leave half a file of what the Zoo saves itself.
-GRACE = 1800.0
+from sb3_lwm.zoo.processes import handle_interruptions, stop
+
 INTERRUPTED = 130
 TRAIN = ["-m", "sb3_lwm.zoo", "train"]
 
@@ -131,7 +129,8 @@ def run_all(options: argparse.Namespace, of_train: Sequence[str], interruptions:
                 time.sleep(0.5)
                 n_failed += sum(_look_after(running, task, progress, seeds) for task in list(running))
         finally:
-            stop(list(running.values()), interruptions, console)
+            # each saves its model
+            stop({f"seed {run.seed}": run.process for run in running.values()}, interruptions, console.print)
     return n_failed
 
 
@@ -156,52 +155,12 @@ def _look_after(running: dict[TaskID, Run], task: TaskID, progress: Progress, se
     return int(code != 0)
 
 
-def stop(runs: Sequence[Run], interruptions: Sequence[int], console: Console) -> None:
-    """
-    Interrupt trainings, which then save their models; kill those that take too long, or all of them when interrupted again.
-
-    :param runs: the trainings
-    :param interruptions: the signals so far
-    :param console: for a word about it
-    """
-    if not runs:
-        return
-    console.print(f"Stopping {len(runs)} trainings; each saves its model. Interrupt again to kill them.")
-    for run in runs:
-        run.process.send_signal(signal.SIGINT)
-    deadline = time.monotonic() + GRACE
-    n_interruptions = len(interruptions)
-    while any(run.process.poll() is None for run in runs):
-        if time.monotonic() > deadline or len(interruptions) > n_interruptions:
-            _kill(runs, console)
-            return
-        time.sleep(0.1)
-
-
-def _kill(runs: Sequence[Run], console: Console) -> None:
-    """
-    :param runs: of which some may have ended
-    :param console: for a word about each that had not
-    """
-    for run in runs:
-        if run.process.poll() is None:
-            # the session, and with it the processes of --vec-env subproc
-            os.killpg(run.process.pid, signal.SIGKILL)
-            console.print(f"Killed seed {run.seed}.")
-    for run in runs:
-        run.process.wait()
-
-
 def main() -> None:
     """Train the seeds; the exit code is 1 if one has failed, 130 after an interruption."""
     options, of_train = parse()
     interruptions: list[int] = []
-    # A shell starts what runs in the background with SIGINT ignored, which the trainings would inherit. Without handlers for
-    # the other two, this process would end and the trainings run on; under nohup, which ignores SIGHUP, they are meant to.
-    # The handlers only take notes: an exception could come between the start of a training and its entry in the list.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda number, _: interruptions.append(number))
+    # Nothing is raised where a training is being started. Without handlers, the trainings would outlive this process.
+    handle_interruptions(lambda number, _: interruptions.append(number))
     console = Console()
     n_failed = run_all(options, of_train, interruptions, console)
     if interruptions:

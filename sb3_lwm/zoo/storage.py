@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import optuna
+import sqlalchemy
 import sqlalchemy.exc
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import (
@@ -23,6 +24,7 @@ from optuna.storages import (
 from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from sqlalchemy import URL
 
 KINDS = "sqlite:///FILE, postgresql://USER@HOST/DATABASE, grpc://HOST:PORT, or a journal file that ends in .log"
 # SQLAlchemy's names of databases and drivers; psycopg is version 3
@@ -32,6 +34,9 @@ INSTALL = "pip install 'sb3-lwm[sweeps]'"
 SILENT_HEARTBEATS = 3
 MAX_RETRIES = 3
 TABLE_ATTEMPTS = 10
+# What databases say of a table or a row that another process has just made
+MADE_BY_OTHERS = ("already exists", "duplicate key", "UNIQUE constraint", "database is locked")
+CONNECT_TIMEOUT = 10  # seconds
 GRPC_TIMEOUT = 10.0  # seconds
 
 
@@ -69,6 +74,9 @@ class AttributeHeartbeat(BaseHeartbeat):
         stale, now = [], time.monotonic()
         for trial in self.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,)):  # type: ignore[attr-defined]
             beat = trial.system_attrs.get("heartbeat")
+            if beat is None:
+                # another program's, as in Optuna's databases
+                continue
             last_beat, since = self._seen.get(trial._trial_id, (None, now))
             if beat != last_beat or trial._trial_id not in self._seen:
                 since = now
@@ -103,24 +111,28 @@ def retry_callback(max_retries: int | None = MAX_RETRIES) -> RetryHeartbeatStale
         return RetryHeartbeatStaleTrialCallback(max_retry=max_retries)
 
 
-def open_storage(url: str, heartbeat: int | None = None) -> BaseStorage:
+def open_storage(url: str, heartbeat: int | None = None, create: bool = True) -> BaseStorage:
     """
-    Open a storage, and create its tables if it is empty.
+    Open a storage.
 
     :param url: see ``KINDS``
     :param heartbeat: seconds between two signs of life of a running trial; None for none, which is enough to read
+    :param create: whether to create what is missing: the file, its folder, the tables. Without, any database will do of which
+        Optuna has made use
     :return: the storage
-    :raises ValueError: if it is no storage that we know
+    :raises ValueError: if it is no storage that we know, or there is none and none is to be created
     :raises ImportError: if its driver is not installed
     :raises ConnectionError: if it cannot be reached
     """
     scheme = urlsplit(url).scheme
     with experimental():
-        if scheme in DRIVERS:
-            return _open_database(url, heartbeat)
         if scheme == "grpc":
             storage: Any = _open_grpc(url)
+        elif scheme in DRIVERS or (scheme and not create):
+            return _open_database(url, heartbeat, create)
         elif not scheme and url.endswith(".log"):
+            if not create and not Path(url).exists():
+                raise ValueError(f"--storage {url} does not exist.")
             Path(url).parent.mkdir(parents=True, exist_ok=True)
             storage = HeartbeatJournalStorage(JournalFileBackend(url))
         else:
@@ -147,27 +159,50 @@ def _open_grpc(url: str) -> HeartbeatGrpcStorageProxy:
     return storage
 
 
-def _open_database(url: str, heartbeat: int | None) -> BaseStorage:
+def _open_database(url: str, heartbeat: int | None, create: bool) -> BaseStorage:
     scheme, rest = url.split(":", 1)
-    url = f"{DRIVERS[scheme]}:{rest}"
-    # SQLite has one writer at a time; connections to a server are lost in hours of training
-    kwargs: dict[str, Any] = {"connect_args": {"timeout": 60}} if scheme == "sqlite" else {"pool_pre_ping": True}
     try:
-        engine = sqlalchemy.create_engine(url, **kwargs)
-        shown = engine.url.render_as_string(hide_password=True)
-        with engine.connect():
-            pass
-        engine.dispose()
+        parsed = sqlalchemy.make_url(f"{DRIVERS.get(scheme, scheme)}:{rest}")
+        # Optuna's own error does not name the driver
+        parsed.get_dialect().import_dbapi()
     except (sqlalchemy.exc.ArgumentError, ValueError) as error:
         raise ValueError(f"--storage {scheme}:... is no URL of a database ({error}): use one of {KINDS}.") from None
     except ImportError as error:
-        raise ImportError(f"--storage {scheme}:... needs the driver {error.name}: {INSTALL}.") from error
-    except sqlalchemy.exc.OperationalError as error:
-        raise ConnectionError(f"--storage {shown} cannot be opened: {str(error.orig).strip()}") from None
-    return get_storage(_create_tables(url, kwargs, heartbeat))
+        remedy = f": {INSTALL}" if scheme in DRIVERS else ""
+        raise ImportError(f"--storage {scheme}:... needs the driver {error.name}{remedy}.") from error
+    try:
+        if not create:
+            _require_tables(parsed)
+        return get_storage(_create_tables(parsed, heartbeat))
+    except (sqlalchemy.exc.DatabaseError, StorageInternalError) as error:
+        raise ConnectionError(f"--storage {parsed} cannot be opened: {_reason(error)}") from None
 
 
-def _create_tables(url: str, kwargs: dict[str, Any], heartbeat: int | None) -> RDBStorage:
+def _engine_kwargs(url: URL) -> dict[str, Any]:
+    if url.get_backend_name() == "sqlite":
+        # one writer at a time
+        return {"connect_args": {"timeout": 60}}
+    # connections to a server are lost in hours of training
+    kwargs: dict[str, Any] = {"pool_pre_ping": True}
+    if url.get_backend_name() == "postgresql":
+        kwargs["connect_args"] = {"connect_timeout": CONNECT_TIMEOUT}
+    return kwargs
+
+
+def _require_tables(url: URL) -> None:
+    """:raises ValueError: if there is no file, or no table of studies in the database"""
+    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
+        # which a look at it would create
+        raise ValueError(f"--storage {url} does not exist.")
+    engine = sqlalchemy.create_engine(url, **_engine_kwargs(url))
+    try:
+        if not sqlalchemy.inspect(engine).has_table("studies"):
+            raise ValueError(f"--storage {url} has no studies.")
+    finally:
+        engine.dispose()
+
+
+def _create_tables(url: URL, heartbeat: int | None) -> RDBStorage:
     """
     Create the tables, or find them: of processes that begin at the same moment on an empty database, one succeeds with each
     table, and the others are told that it exists (Optuna 5.0 takes no lock). They try again and find it.
@@ -175,17 +210,24 @@ def _create_tables(url: str, kwargs: dict[str, Any], heartbeat: int | None) -> R
     for attempt in range(TABLE_ATTEMPTS):
         try:
             return RDBStorage(
-                url,
-                engine_kwargs=kwargs,
+                url.render_as_string(hide_password=False),
+                engine_kwargs=_engine_kwargs(url),
                 heartbeat_interval=heartbeat,
                 grace_period=None if heartbeat is None else SILENT_HEARTBEATS * heartbeat,
                 heartbeat_stale_trial_callback=retry_callback(),
             )
-        except (sqlalchemy.exc.DatabaseError, StorageInternalError):
-            if attempt == TABLE_ATTEMPTS - 1:
+        except (sqlalchemy.exc.DatabaseError, StorageInternalError) as error:
+            if attempt == TABLE_ATTEMPTS - 1 or not any(words in _reason(error) for words in MADE_BY_OTHERS):
                 raise
             time.sleep(random.uniform(0.05, 0.2) * (attempt + 1))
     raise AssertionError("the last attempt returns or raises")
+
+
+def _reason(error: BaseException) -> str:
+    """:return: what the database has said, without SQL"""
+    while isinstance(error, StorageInternalError) and error.__cause__ is not None:
+        error = error.__cause__
+    return str(getattr(error, "orig", None) or error).strip()
 
 
 def load_study(storage: BaseStorage, name: str) -> optuna.Study:

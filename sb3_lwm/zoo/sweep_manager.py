@@ -6,12 +6,12 @@ import copy
 import difflib
 import importlib
 import io
+import json
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import optuna
-import yaml
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
 
@@ -22,6 +22,8 @@ from sb3_lwm.zoo.search_space import CONTEXT, TrialContext
 SAME_OPTIONS = (
     *("algo", "env", "env_kwargs", "eval_env_kwargs", "vec_env", "eval_episodes", "n_eval_envs"),
     *("sampler", "pruner", "n_startup_trials", "max_total_trials", "seed"),
+    # a shorter one would take those for dead who have a longer one
+    *("heartbeat", "gym_packages"),
 )
 
 
@@ -77,10 +79,12 @@ def read_settings(manager: ExperimentManager, options: argparse.Namespace) -> di
     hyperparams["n_timesteps"] = manager.n_timesteps
     for name, value in hyperparams.items():
         try:
-            text = yaml.safe_dump(value)
-        except yaml.YAMLError:
-            text = None
-        if text is None or (name == "policy_kwargs" and isinstance(value, str)):
+            json.dumps(value)
+        except TypeError:
+            is_python = True
+        else:
+            is_python = name == "policy_kwargs" and isinstance(value, str)
+        if is_python:
             raise ValueError(f"{name}={value!r} is Python: a sweep needs settings that YAML can hold, such as a mapping.")
     return {
         **{name: getattr(options, name) for name in SAME_OPTIONS},

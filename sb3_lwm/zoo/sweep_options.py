@@ -30,11 +30,15 @@ def _add_study(study: argparse._ArgumentGroup) -> None:
     study.add_argument("--storage", required=True, help=KINDS)
     study.add_argument("--study-name", required=True, help="the study to begin, or to join if there is one")
     study.add_argument("--max-total-trials", type=int, default=100, help="of the whole study")
-    study.add_argument("--extend", type=int, default=0, help="add so many trials to a study that there is")
+    study.add_argument(
+        "--extend", type=int, default=0, help="add so many trials to the study, which there must be; every call does"
+    )
     study.add_argument("--sampler", default="tpe", choices=["tpe", "random"])
     study.add_argument("--pruner", default="median", choices=["median", "halving", "none"])
     study.add_argument("--n-startup-trials", type=int, default=10, help="random ones, before the sampler and the pruner begin")
-    study.add_argument("--seed", type=int, default=0, help="of the study; a trial has it plus its number")
+    study.add_argument(
+        "--seed", type=int, default=0, help="of the study; a trial has it plus the number under which it was queued first"
+    )
     study.add_argument("--heartbeat", type=int, default=60, help="seconds; a worker that misses three is dead")
 
 

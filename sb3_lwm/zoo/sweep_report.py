@@ -21,8 +21,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sb3_lwm.zoo.search_space import convert_lwm_dqn_params, merge
 from sb3_lwm.zoo.storage import INSTALL, KINDS, experimental, load_study, open_storage
-from sb3_lwm.zoo.sweep_study import SETTINGS, describe
-from sb3_lwm.zoo.trials import find_trial
+from sb3_lwm.zoo.sweep_study import best_trial, describe
+from sb3_lwm.zoo.trials import SETTINGS, find_trial
 
 # Parallel coordinates and slices of more are not readable; the most important ones are taken
 MOST_PARAMETERS = 8
@@ -168,10 +168,15 @@ def training_command(settings: dict[str, Any], trial: FrozenTrial, path: Path) -
     :return: the command that trains the trial once more
     """
     command = ["python", "-m", "rl_zoo3.train", "--algo", settings["algo"], "--env", settings["env"]]
-    command += ["--conf-file", str(path), "--seed", str(trial.user_attrs["seed"]), "--num-threads", "1"]
+    command += ["--conf-file", str(path), "--seed", str(trial.user_attrs["seed"])]
+    for name in ("num_threads", "device"):
+        if name in trial.user_attrs:
+            command += [f"--{name.replace('_', '-')}", str(trial.user_attrs[name])]
     command += ["--eval-freq", str(int(settings["hyperparams"]["n_timesteps"] / settings["n_evaluations"]))]
     command += ["--eval-episodes", str(settings["eval_episodes"]), "--n-eval-envs", str(settings["n_eval_envs"])]
     command += ["--vec-env", settings["vec_env"]]
+    if settings["gym_packages"]:
+        command += ["--gym-packages", *settings["gym_packages"]]
     for name in ("env_kwargs", "eval_env_kwargs"):
         if settings[name]:
             command += [f"--{name.replace('_', '-')}", *(f"{key}:{value!r}" for key, value in settings[name].items())]
@@ -181,7 +186,7 @@ def training_command(settings: dict[str, Any], trial: FrozenTrial, path: Path) -
 def main() -> None:
     """Write the report."""
     options = parse()
-    study = load_study(open_storage(options.storage), options.study_name)
+    study = load_study(open_storage(options.storage, create=False), options.study_name)
     print(describe(study))
     trial = None if options.trial_id is None else find_trial(study, options.trial_id)
     options.output.mkdir(parents=True, exist_ok=True)
@@ -191,7 +196,7 @@ def main() -> None:
     if trial is None:
         if not any(trial.state == TrialState.COMPLETE for trial in study.get_trials(deepcopy=False)):
             return
-        trial = study.best_trial
+        trial = best_trial(study)
     if SETTINGS not in study.user_attrs:
         print(f"No settings: `sweep` has not begun this study. Load the trial with rl_zoo3.train --trial-id {trial.number}.")
         return

@@ -5,6 +5,7 @@ known way, and the settings of a saved one load with ``--trial-id``.
 
 import copy
 import functools
+import inspect
 import traceback
 from collections import OrderedDict
 from pprint import pprint
@@ -14,9 +15,12 @@ import optuna
 import torch as th
 from stable_baselines3.common.utils import set_random_seed
 
+from sb3_lwm.lwm_dqn import LWMDQN
 from sb3_lwm.zoo.search_space import CONTEXT, TrialContext, convert_lwm_dqn_params, merge
 from sb3_lwm.zoo.storage import load_study, open_storage
 
+# Name of the study's attribute with the settings, which is written last when `sweep` begins a study
+SETTINGS = "lwm_sweep"
 # What PyTorch says when the host, CUDA or cuDNN has no memory left, where it raises a plain RuntimeError
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED")
 
@@ -34,9 +38,12 @@ def make_trials_safe(experiment_manager: Any, algorithm: str) -> None:
 
     @functools.wraps(read_hyperparameters)
     def read_hyperparameters_and_trial(self: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        if self.algo == algorithm and self.trial_id is not None:
-            return _read_with_trial(self, read_hyperparameters)
-        return read_hyperparameters(self)
+        if self.algo != algorithm:
+            return read_hyperparameters(self)
+        has_trial = self.trial_id is not None
+        settings = _read_with_trial(self, read_hyperparameters) if has_trial else read_hyperparameters(self)
+        # the Zoo changes them in place, and with them the module that they may be of
+        return copy.deepcopy(settings)
 
     experiment_manager.objective = safe_objective
     experiment_manager.read_hyperparameters = read_hyperparameters_and_trial
@@ -104,27 +111,62 @@ def _describe(error: BaseException) -> str:
 
 def _read_with_trial(manager: Any, read_hyperparameters: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """
-    Read the settings and put a saved trial over them, ``-params`` over both. The Zoo passes over ``--trial-id 0`` and drops
-    what the settings have in ``policy_kwargs`` (rl_zoo3 2.9.2).
+    Read the settings and put a saved trial over them, ``-params`` over both. A trial of ``sweep`` goes over the settings of
+    its study, not over those of the file. The Zoo passes over ``--trial-id 0`` and drops what the settings have in
+    ``policy_kwargs`` (rl_zoo3 2.9.2).
 
     :param manager: an ``ExperimentManager`` with a trial
     :param read_hyperparameters: its function
     :return: what the function returns
-    :raises ValueError: if there is no such study or trial
+    :raises ValueError: if there is no such study or trial, or it is of something else
     """
-    trial_id, manager.trial_id = manager.trial_id, None
+    trial_id = manager.trial_id
     if not (manager.storage and manager.study_name):
         raise ValueError(f"--trial-id {trial_id} is a trial of which study? Pass --storage and --study-name, too.")
-    study = load_study(open_storage(manager.storage), manager.study_name)
+    study = load_study(open_storage(manager.storage, create=False), manager.study_name)
     chosen = convert_lwm_dqn_params(find_trial(study, trial_id).params)
-    print(f"Trial {trial_id} of the study {study.study_name}:")
+    settings = study.user_attrs.get(SETTINGS)
+    _require_same(manager, study, chosen)
+    manager.trial_id = None
+    try:
+        of_the_file, _ = read_hyperparameters(manager)
+    finally:
+        manager.trial_id = trial_id
+    print(f"Trial {trial_id} of the study {study.study_name}, over {manager.config if settings is None else 'its settings'}:")
     pprint(chosen)
-    hyperparams, saved_hyperparams = read_hyperparameters(manager)
-    given = manager.custom_hyperparams or {}
-    chosen = {name: value for name, value in chosen.items() if name not in given}
-    merged = merge(saved_hyperparams, chosen)
-    hyperparams.update(copy.deepcopy(merged))
-    return hyperparams, OrderedDict(sorted(merged.items()))
+    merged = merge(of_the_file if settings is None else of_the_study(settings), chosen)
+    merged.update(manager.custom_hyperparams or {})
+    if manager.env_kwargs and "env_kwargs" in merged:
+        merged["env_kwargs"] = manager.env_kwargs
+    return merged, OrderedDict(sorted(merged.items()))
+
+
+def _require_same(manager: Any, study: optuna.Study, chosen: dict[str, Any]) -> None:
+    """
+    :param manager: an ``ExperimentManager``
+    :param study: with a trial for it
+    :param chosen: hyperparameters of the trial
+    :raises ValueError: if the trial is of another algorithm or, as far as the study tells, of another environment
+    """
+    settings = study.user_attrs.get(SETTINGS)
+    asked = (manager.algo, manager.env_name.gym_id)
+    if settings is not None and (settings["algo"], settings["env"]) != asked:
+        raise ValueError(
+            f"The study {study.study_name} is of {settings['algo']} on {settings['env']}, not of {' on '.join(asked)}. "
+            "For another environment, copy the block that sweep_report writes."
+        )
+    unknown = sorted(set(chosen) - set(inspect.signature(LWMDQN).parameters))
+    if unknown:
+        raise ValueError(f"The study {study.study_name} is of another algorithm: {manager.algo} has no {', '.join(unknown)}.")
+
+
+def of_the_study(settings: dict[str, Any]) -> dict[str, Any]:
+    """
+    :param settings: of a study that ``sweep`` has begun
+    :return: the hyperparameters that its trials start from, as a block for the Zoo
+    """
+    env_kwargs = {"env_kwargs": settings["env_kwargs"]} if settings["env_kwargs"] else {}
+    return {**settings["hyperparams"], **env_kwargs}
 
 
 def find_trial(study: optuna.Study, number: int) -> optuna.trial.FrozenTrial:
