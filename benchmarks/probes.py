@@ -1,98 +1,179 @@
 """
-Does an embedding know where the player is? Linear probes from each encoder to the positions in the console's memory::
+What does an embedding know? Linear probes from each frozen encoder to the labels of the console's memory::
 
-    OMP_NUM_THREADS=1 python benchmarks/probes.py --updates 250 --output benchmarks/results/probes.csv
+    OMP_NUM_THREADS=1 python benchmarks/probes.py --cache play --output benchmarks/results/probes.csv
 
-Every encoder is trained on random play; ridge regression on its standardised embeddings is fitted on the same episodes, and
-R2 is that of episodes which neither has seen. Cells that the CSV already holds are not computed again.
+Every encoder is trained on random play of a game; the probes are fitted to its standardised embeddings of the same episodes,
+and judged on episodes which neither has seen: R2 of ridge regression for positions and other amounts, F1 of logistic
+regression, the mean of all values (macro), for what has few values. A value rarer than 1 % counts in no F1. The labels are
+those of ``ram_labels.py``. Beside them: within an episode, are two frames further apart in the embedding the further apart
+they are in time? The rank correlation of both distances, mean over the held-out episodes.
+Cells that the CSV already holds are not computed again.
 """
 
 import argparse
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch as th
+from ram_labels import LABELS, Kind
 from random_play import Play, append_results, as_images, cached_encoder, cached_play, is_done, read_results, split
-from sklearn.linear_model import Ridge
-from sklearn.pipeline import make_pipeline
+from scipy.stats import spearmanr
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import f1_score
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from sb3_lwm.world_model.encoders import ImageEncoder
 from sb3_lwm.world_model.objectives import OBJECTIVES
 
-# bytes of the console's memory: Anand et al. 2019, "Unsupervised State Representation Learning in Atari" (AtariARI)
-GAMES = {
-    "MontezumaRevenge": {"player_x": 42, "player_y": 43},
-    "Frostbite": {"player_x": 102, "player_y": 100},
-}
 PLAY_SEED = 0
 # neighbours in time hardly differ
 PROBE_EVERY = 2
+RAREST = 0.01
+# of two frames, in rows of the play; all pairs of an episode, and those that are near each other
+MAX_LAGS = {"time_distance": None, "time_distance_within_50": 50}
+PAIRS_OF_AN_EPISODE, SHORTEST_EPISODE = 2_000, 20
+
+Rows = list[dict[str, object]]
 
 
-def probe(encoder: ImageEncoder, train: Play, test: Play, byte_numbers: dict[str, int]) -> list[dict[str, object]]:
+def embed(encoder: ImageEncoder, frames: np.ndarray) -> np.ndarray:
     """
     :param encoder: of images
-    :param train: random play to fit the probes on
-    :param test: random play to judge them by
-    :param byte_numbers: of the memory, by name
-    :return: a row with the R2 for each byte
+    :param frames: (N, 84, 84) uint8
+    :return: (N, Z) float, in parts whose convolutions fit into the memory
     """
     with th.inference_mode():
-        features = [encoder(as_images(part.frames[::PROBE_EVERY])).numpy() for part in (train, test)]
-    rows: list[dict[str, object]] = []
-    for name, number in byte_numbers.items():
-        labels = [part.rams[::PROBE_EVERY, number].astype(float) for part in (train, test)]
-        model = make_pipeline(StandardScaler(), Ridge(alpha=1.0)).fit(features[0], labels[0])
-        rows.append({"label": name, "r2": model.score(features[1], labels[1])})
+        return np.concatenate([encoder(as_images(part)).numpy() for part in np.array_split(frames, 1 + len(frames) // 1024)])
+
+
+def thin(data: Play) -> Play:
+    """:return: every ``PROBE_EVERY``-th row"""
+    return Play(*(column[::PROBE_EVERY] for column in data[:4]), data.n_actions)
+
+
+def classify(features: list[np.ndarray], labels: list[np.ndarray]) -> float:
+    """
+    :param features: (N, Z) float, to fit on and to judge by
+    :param labels: (N,) int64, likewise
+    :return: macro F1 of the values that both parts have; NaN if there are fewer than two
+    """
+    counts = [dict(zip(*np.unique(part, return_counts=True), strict=True)) for part in labels]
+    total = sum(map(len, labels))
+    common = [value for value in counts[0] if value in counts[1] and counts[0][value] + counts[1][value] >= RAREST * total]
+    if len(common) < 2:
+        return float("nan")
+    (features_train, features_test), rows = features, [np.isin(part, common) for part in labels]
+    model = LogisticRegression(max_iter=1000).fit(features_train[rows[0]], labels[0][rows[0]])
+    return float(f1_score(labels[1][rows[1]], model.predict(features_test[rows[1]]), average="macro"))
+
+
+def probe(game: str, features: list[np.ndarray], train: Play, test: Play) -> Rows:
+    """
+    :param game: whose labels are asked for
+    :param features: (N, Z) float, standardised embeddings of both parts
+    :param train: random play to fit the probes on
+    :param test: random play to judge them by
+    :return: a row for each label and metric
+    """
+    rows: Rows = []
+    for name, label in LABELS[game].items():
+        values = [label.read(part.rams) for part in (train, test)]
+        if label.kind is not Kind.CATEGORY:
+            score = Ridge(alpha=1.0).fit(features[0], values[0]).score(features[1], values[1])
+            rows.append({"label": name, "metric": "R2", "value": score})
+        if label.kind is not Kind.POSITION:
+            rows.append({"label": name, "metric": "F1", "value": classify(features, values)})
     return rows
 
 
-def run_game(game: str, arguments: argparse.Namespace) -> None:
-    """Fill the cells of a game, seed by seed, so that an interrupted run holds every objective."""
-    data = None
-    for seed in arguments.seeds:
-        for objective in tqdm(arguments.objectives, desc=f"{game}, seed {seed}", unit="encoder"):
-            cell = {"game": game, "objective": objective, "seed": seed}
-            cell |= {"updates": arguments.updates, "frames": arguments.frames}
-            if is_done(read_results(arguments.output), cell):
+def compare_distances(features: np.ndarray, data: Play, seed: int) -> Rows:
+    """
+    :param features: (N, Z) float, standardised embeddings
+    :param data: random play
+    :param seed: of the pairs
+    :return: a row for each of ``MAX_LAGS``, Spearman's rank correlation of the distances in time and in the embedding
+    """
+    rng = np.random.default_rng(seed)
+    rows: Rows = []
+    for name, max_lag in MAX_LAGS.items():
+        correlations = []
+        for episode in np.unique(data.episodes):
+            points = features[data.episodes == episode]
+            if len(points) < SHORTEST_EPISODE:
                 continue
+            longest = min(len(points) - 1, max_lag or len(points))
+            lags = rng.integers(1, longest + 1, PAIRS_OF_AN_EPISODE)
+            first = rng.integers(0, len(points) - lags)
+            distances = np.linalg.norm(points[first + lags] - points[first], axis=1)
+            correlations.append(spearmanr(lags, distances).statistic)
+        rows.append({"label": name, "metric": "rank correlation", "value": float(np.mean(correlations))})
+    return rows
+
+
+def run_cell(cell: dict[str, object], data: Play, arguments: argparse.Namespace) -> None:
+    """
+    Train an encoder, ask it everything, and add the answers to the CSV.
+
+    :param cell: game, objective, seed, updates and frames
+    :param data: random play of the game
+    :param arguments: of the command line
+    """
+    game, objective, seed = str(cell["game"]), str(cell["objective"]), int(str(cell["seed"]))
+    train, test = split(data, seed)
+    start = time.perf_counter()
+    name = f"{game}_{arguments.frames}"
+    encoder, logs = cached_encoder(arguments.cache, name, train, objective, seed, arguments.updates)
+    extra = {"held_out_episodes": len(np.unique(test.episodes)), "seconds": time.perf_counter() - start, **logs}
+    train = thin(train)
+    scaler = StandardScaler()
+    features = [scaler.fit_transform(embed(encoder, train.frames)), scaler.transform(embed(encoder, test.frames))]
+    rows = probe(game, features, train, test) + compare_distances(features[1], test, seed)
+    append_results(arguments.output, [cell | row | extra for row in rows])
+    means = pd.DataFrame(rows).groupby("metric")["value"].mean().round(3).to_dict()
+    print(f"\n{game}, {objective}, seed {seed}: {means}", flush=True)
+
+
+def run_game(game: str, seed: int, arguments: argparse.Namespace) -> None:
+    """Fill the cells of a game and a seed."""
+    data = None
+    for objective in tqdm(arguments.objectives, desc=f"{game}, seed {seed}", unit="encoder"):
+        cell = {"game": game, "objective": objective, "seed": seed}
+        cell |= {"updates": arguments.updates, "frames": arguments.frames}
+        if not is_done(read_results(arguments.output), cell):
             data = data or cached_play(arguments.cache, game, arguments.frames, PLAY_SEED)
-            train, test = split(data, seed)
-            start = time.perf_counter()
-            name = f"{game}_{arguments.frames}"
-            encoder, logs = cached_encoder(arguments.cache, name, train, objective, seed, arguments.updates)
-            extra = {"seconds": time.perf_counter() - start, **logs}
-            rows = probe(encoder, train, test, GAMES[game])
-            append_results(arguments.output, [cell | row | extra for row in rows])
-            print(f"\n{game}, {objective}, seed {seed}: {rows}", flush=True)
+            run_cell(cell, data, arguments)
 
 
-def print_table(results: pd.DataFrame) -> None:
-    """Print R2 of every seed, and the mean."""
-    keys = ["game", "updates", "frames", "label", "objective"]
-    table = results.pivot_table("r2", keys, "seed", sort=False).add_prefix("seed ")
-    table = table.assign(mean=table.mean(axis=1)).sort_index(level=keys[:-1], sort_remaining=False)
-    print(table.to_string(float_format="%.3f"))
+def print_tables(results: pd.DataFrame) -> None:
+    """Print the value of every seed and the mean, for each label, and then the means of all labels of a game."""
+    keys = ["game", "updates", "frames", "metric"]
+    for labels in (["label"], []):
+        table = results.pivot_table("value", [*keys, *labels, "objective"], "seed", sort=False).add_prefix("seed ")
+        table = table.assign(mean=table.mean(axis=1)).sort_index(level=[*keys, *labels], sort_remaining=False)
+        print(table.to_string(float_format="%.3f"))
 
 
 def main() -> None:
-    """Compute what is missing, print the table."""
+    """Compute what is missing, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--games", nargs="+", choices=list(GAMES), default=list(GAMES))
+    parser.add_argument("--games", nargs="+", choices=list(LABELS), default=list(LABELS))
     parser.add_argument("--objectives", nargs="+", choices=list(OBJECTIVES), default=list(OBJECTIVES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="of weights, windows and held-out episodes")
-    parser.add_argument("--updates", type=int, default=250, help="of 512 frames; one of CPC embeds 1024 and counts twice")
-    parser.add_argument("--frames", type=int, default=50_000, help="of random play")
+    parser.add_argument("--updates", type=int, default=200, help="of 512 frames; one of CPC embeds 1024 and counts twice")
+    parser.add_argument("--frames", type=int, default=30_000, help="of random play")
     parser.add_argument("--cache", type=Path, help="folder to keep random play and encoders in, for other runs")
     parser.add_argument("--output", type=Path, required=True, help="CSV to write, and to go on with")
     arguments = parser.parse_args()
     th.set_num_threads(1)
-    for game in arguments.games:
-        run_game(game, arguments)
-    print_table(read_results(arguments.output))
+    # an interrupted run holds all games
+    for seed in arguments.seeds:
+        for game in arguments.games:
+            run_game(game, seed, arguments)
+    print_tables(read_results(arguments.output))
 
 
 if __name__ == "__main__":
