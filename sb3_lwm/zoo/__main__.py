@@ -51,6 +51,7 @@ SCRIPTS = {
     "all_plots": Script("rl_zoo3.plots.all_plots"),
     # of this package
     "evaluate": Script("sb3_lwm.zoo.evaluate"),
+    "record": Script("sb3_lwm.zoo.record"),
     "seeds": Script("sb3_lwm.zoo.seeds"),
     "resume": Script("sb3_lwm.zoo.resume"),
     "sweep": Script("sb3_lwm.zoo.sweep"),

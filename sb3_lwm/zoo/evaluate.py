@@ -39,6 +39,23 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     :return: the options
     """
     parser = argparse.ArgumentParser(prog="python -m sb3_lwm.zoo evaluate", description="Scores of whole games.")
+    add_player_options(parser)
+    parser.add_argument("--n-games", type=int, default=128, help="games that count")
+    parser.add_argument("--n-envs", type=int, default=128, help="games at a time")
+    parser.add_argument("--output", type=Path, help="a csv file for the games")
+    options = parser.parse_args(arguments)
+    for name in ("n_games", "n_envs"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: at least 1.")
+    check_player_options(parser, options)
+    return options
+
+
+def add_player_options(parser: argparse.ArgumentParser) -> None:
+    """
+    :param parser: gets the options that say who plays, which :func:`load_player` and :func:`make_env` ask for beside
+        ``n_envs``
+    """
     parser.add_argument("--env", required=True, help="id of the environment")
     parser.add_argument("--algo", default="lwm_dqn", choices=list(ALGOS), help="the algorithm")
     parser.add_argument("-f", "--folder", default="logs", help="log folder of the training")
@@ -46,55 +63,64 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--load-best", action="store_true", help="the best model instead of the last")
     parser.add_argument("--load-checkpoint", help="the checkpoint of this step")
     parser.add_argument("--load-last-checkpoint", action="store_true", help="the last checkpoint")
-    parser.add_argument("--n-games", type=int, default=128, help="games that count")
-    parser.add_argument("--n-envs", type=int, default=128, help="games at a time")
     parser.add_argument("--eps", type=float, help="random actions, by default the run's evaluation_eps; of lwm_dqn only")
     parser.add_argument("--max-episode-steps", type=int, help="of a game that native_atari plays, by default the run's")
     parser.add_argument("--seed", type=int, default=0, help="of the games and the random actions")
     parser.add_argument("--device", default="auto", help="of the networks")
-    parser.add_argument("--output", type=Path, help="a csv file for the games")
-    options = parser.parse_args(arguments)
-    for name in ("n_games", "n_envs"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: at least 1.")
+
+
+def check_player_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """
+    End the program if the options contradict each other.
+
+    :param parser: whose usage is printed
+    :param options: of the command line
+    """
     if options.eps is not None and options.algo != ALGORITHM:
         parser.error(f"--eps {options.eps} is of {ALGORITHM}: {options.algo} decides by itself how much it plays at random.")
     if options.eps is not None and not 0.0 <= options.eps <= 1.0:
         parser.error(f"--eps {options.eps}: a share of the actions, from 0 to 1.")
-    return options
 
 
-def make_env(options: argparse.Namespace, run: str) -> VecEnv:
+def make_env(options: argparse.Namespace, run: str, with_frames: bool = False) -> VecEnv:
     """
     :param options: of the command line
     :param run: folder of the training, whose wrappers and ``env_kwargs`` are used
+    :param with_frames: whether they render, as :func:`sb3_lwm.figures.watch_episode` asks for
     :return: the environments, which report whole games
     :raises ValueError: if ``--max-episode-steps`` is given and ``native_atari`` is not among the wrappers
     """
     hyperparameters, statistics = get_saved_hyperparams(os.path.join(run, EnvironmentName(options.env)), test_mode=True)
-    _set_native_atari(hyperparameters, options)
+    is_native = _set_native_atari(hyperparameters, options)
+    env_kwargs = _env_kwargs(hyperparameters, run, options.env)
+    if with_frames:
+        env_kwargs = {**env_kwargs, "render_mode": "rgb_array"}
+        if not is_native:
+            collector = {"gymnasium.wrappers.RenderCollection": {"reset_clean": False}}
+            hyperparameters["env_wrapper"] = [*_as_list(hyperparameters.get("env_wrapper")), collector]
     return create_test_env(
         options.env,
         options.n_envs,
         stats_path=statistics,
         seed=options.seed,
         should_render=False,
-        env_kwargs=_env_kwargs(hyperparameters, run, options.env),
+        env_kwargs=env_kwargs,
         hyperparams=hyperparameters,
         vec_env_cls=DummyVecEnv,
     )
 
 
-def _set_native_atari(hyperparameters: dict[str, Any], options: argparse.Namespace) -> None:
+def _set_native_atari(hyperparameters: dict[str, Any], options: argparse.Namespace) -> bool:
     """
     Let ``native_atari`` count the rooms of all games, and end them when the command line says.
 
     :param hyperparameters: of the run, changed in place
     :param options: of the command line
+    :return: whether it is among the wrappers
     :raises ValueError: see :func:`make_env`
     """
-    given = hyperparameters.get("vec_env_wrapper") or []
-    wrappers = [each if isinstance(each, dict) else {each: {}} for each in (given if isinstance(given, list) else [given])]
+    given = _as_list(hyperparameters.get("vec_env_wrapper"))
+    wrappers = [each if isinstance(each, dict) else {each: {}} for each in given]
     native = [each[NATIVE] for each in wrappers if NATIVE in each]
     if not native:
         if options.max_episode_steps is not None:
@@ -102,12 +128,18 @@ def _set_native_atari(hyperparameters: dict[str, Any], options: argparse.Namespa
                 f"--max-episode-steps {options.max_episode_steps} is of games that native_atari plays, which this run of "
                 f"{options.env} did not use: leave it out."
             )
-        return
+        return False
     if find_game(options.env).rom in ROOM_BYTES:
         native[0]["ram_envs"] = options.n_envs
     if options.max_episode_steps is not None:
         native[0]["max_episode_steps"] = options.max_episode_steps
     hyperparameters["vec_env_wrapper"] = wrappers
+    return True
+
+
+def _as_list(wrappers: Any) -> list[Any]:
+    """:return: what a block of hyperparameters gives as one wrapper, as several, or as none"""
+    return wrappers if isinstance(wrappers, list) else [wrappers] if wrappers else []
 
 
 def _env_kwargs(hyperparameters: dict[str, Any], run: str, env_id: str) -> dict[str, Any]:

@@ -1,0 +1,7 @@
+"""Pictures and videos of what an agent finds new. Drawing needs the extra ``video``, and no display."""
+
+from sb3_lwm.figures.episode import WatchedEpisode, watch_episode
+from sb3_lwm.figures.novelty import draw_novelty, find_spikes, save_figure
+from sb3_lwm.figures.video import write_video
+
+__all__ = ["WatchedEpisode", "draw_novelty", "find_spikes", "save_figure", "watch_episode", "write_video"]

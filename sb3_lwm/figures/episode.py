@@ -1,0 +1,93 @@
+"""An episode as an agent lives it: what it saw, and how new that was to it."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+from stable_baselines3.common.vec_env import VecEnv
+from tqdm import tqdm
+
+from sb3_lwm.envs import AtariVecEnv
+from sb3_lwm.policies import LWMPolicy
+from sb3_lwm.type_aliases import RecurrentState
+
+
+class WatchedEpisode(NamedTuple):
+    """A whole game with all its lives, or its beginning, after ``T`` steps."""
+
+    frames: list[npt.NDArray[np.uint8]]  # (T + 1) pictures, (height, width, 3), the first one of the reset
+    intrinsic_rewards: npt.NDArray[np.float64]  # (T + 1,), of what each picture shows; NaN for the reset
+    score: float  # sum of the environment's rewards
+
+
+@th.inference_mode()
+def watch_episode(policy: LWMPolicy, env: VecEnv, max_steps: int, epsilon: float = 0.0) -> WatchedEpisode:
+    """
+    Play one episode, and note the intrinsic reward with which the agent's own world model meets each observation: the one that
+    :meth:`~sb3_lwm.policies.LWMPolicy.act` computes. Where an episode or a life ends, ``act`` sees the next one only; the last
+    observation is then compared with what was expected as well, as in training.
+
+    :param policy: of an agent with a world model
+    :param env: one environment, in a ``Monitor``, and in Gymnasium's ``RenderCollection`` with ``reset_clean=False``, or an
+        :class:`~sb3_lwm.AtariVecEnv`; both rendering ``"rgb_array"``
+    :param max_steps: after which nothing more is played
+    :param epsilon: share of random actions, drawn from NumPy's global generator
+    :return: the episode
+    :raises ValueError: if the policy has no world model, or there are several environments, or they render no pictures
+    """
+    _check(policy, env)
+    policy.set_training_mode(False)
+    observations, state = env.reset(), policy.initial_state(1)
+    frames, rewards, score = [_frame(env)], [np.nan], 0.0
+    starts = np.ones(1, dtype=bool)
+    for _ in tqdm(range(max_steps), desc="Playing", unit="step", mininterval=1.0, disable=None):
+        tensors = policy.obs_to_tensor(observations)[0]  # type: ignore[arg-type]
+        actions, state = policy.act(tensors, state, th.as_tensor(starts, device=policy.device), epsilon)
+        observations, environment_rewards, starts, infos = env.step(actions)
+        is_over = "episode" in infos[0]
+        frames.append(_frame(env, frames[-1] if is_over else None))
+        rewards.append(_intrinsic_reward(policy, infos[0]["terminal_observation"] if starts[0] else observations, state))
+        score += float(environment_rewards[0])
+        if is_over:
+            break
+    return WatchedEpisode(frames, np.array(rewards), score)
+
+
+def _check(policy: LWMPolicy, env: VecEnv) -> None:
+    """:raises ValueError: see :func:`watch_episode`"""
+    if policy.world_model is None:
+        raise ValueError("This policy has no world model, and so no intrinsic reward: train with use_world_model=True.")
+    if env.num_envs != 1:
+        raise ValueError(f"An episode is watched in one environment, not {env.num_envs}.")
+
+
+def _intrinsic_reward(policy: LWMPolicy, observation: Any, state: RecurrentState) -> float:
+    """
+    :param policy: with a world model
+    :param observation: of one environment
+    :param state: memory before it
+    :return: what ``act`` will compute for it, unless an episode begins with it
+    """
+    assert policy.world_model is not None
+    tensors = policy.obs_to_tensor(observation)[0]
+    goes_on = th.zeros(1, dtype=th.bool, device=policy.device)
+    return float(policy.world_model.observe(tensors, state.predicted_latents, goes_on)[1])
+
+
+def _frame(env: VecEnv, before_the_end: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
+    """
+    :param env: see :func:`watch_episode`
+    :param before_the_end: if this step was the last: the picture before it
+    :return: (height, width, 3) uint8, what the last step led to
+    :raises ValueError: if the environment renders no pictures
+    """
+    rendered = env.env_method("render")[0]
+    if isinstance(env.unwrapped, AtariVecEnv):
+        # ale-py has begun the next game already and never drew the last frame of this one
+        return rendered.copy() if before_the_end is None else before_the_end
+    # the environment is reset in the same step: the picture of the reset comes after the one of the end
+    frame = rendered[0] if isinstance(rendered, list) and rendered else None
+    if not isinstance(frame, np.ndarray) or frame.ndim != 3:
+        raise ValueError("This environment renders no pictures: it must know the render mode 'rgb_array'.")
+    return frame

@@ -1,0 +1,141 @@
+"""A video of an episode: the frames, and under them the intrinsic reward as a curve that runs along."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from sb3_lwm.figures.episode import WatchedEpisode
+from sb3_lwm.figures.novelty import draw_curve, find_spikes
+from sb3_lwm.figures.requirements import INSTALL, require
+
+# In pixels, even as video encoders ask for; a frame is at most so high
+WIDTH, FRAME_HEIGHT, CURVE_HEIGHT, RIM = 480, 440, 176, 6
+DPI = 100
+SPIKE_COLOUR, CURSOR_COLOUR = (214, 39, 40), (120, 120, 120)
+SUFFIXES = (".mp4", ".gif")
+GIF_COLOURS = 64
+
+
+def check_video_packages(suffix: str) -> None:
+    """
+    :param suffix: of a video's file
+    :raises ImportError: if a package that it needs is not installed; names the extra
+    """
+    require("matplotlib.figure")
+    require("PIL.Image")
+    if suffix == ".mp4":
+        require("imageio")
+        try:
+            require("imageio_ffmpeg").get_ffmpeg_exe()
+        except RuntimeError as error:
+            raise ImportError(f"An MP4 needs the program ffmpeg, which imageio-ffmpeg brings along: {INSTALL}.") from error
+
+
+def write_video(episode: WatchedEpisode, path: Path, fps: float, title: str = "") -> None:
+    """
+    :param episode: with a frame at least
+    :param path: of an MP4 or GIF file, by its suffix; it appears when it is whole, its folder is made
+    :param fps: frames a second
+    :param title: of the curve
+    :raises ValueError: if the suffix is another
+    :raises ImportError: if a package that it needs is not installed; names the extra
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ValueError(f"{path}: a video is one of {', '.join(SUFFIXES)}.")
+    check_video_packages(suffix)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # encoders choose the format by the suffix, too
+    temporary = path.with_name(f"{path.stem}.part{path.suffix}")
+    pictures = tqdm(
+        compose(episode, title), desc=path.name, total=len(episode.frames), unit="frame", mininterval=1.0, disable=None
+    )
+    if suffix == ".gif":
+        _write_gif(pictures, temporary, fps)
+    else:
+        _write_mp4(pictures, temporary, fps)
+    os.replace(temporary, path)
+
+
+def _write_gif(pictures: Any, path: Path, fps: float) -> None:
+    image = require("PIL.Image")
+    # few colours and no dithering: small files, of flat areas at least
+    parts = (image.fromarray(picture).quantize(GIF_COLOURS, dither=image.Dither.NONE) for picture in pictures)
+    first = next(parts)
+    first.save(path, save_all=True, append_images=parts, duration=round(1000 / fps), loop=0)
+
+
+def _write_mp4(pictures: Any, path: Path, fps: float) -> None:
+    with require("imageio.v2").get_writer(path, format="FFMPEG", fps=fps, macro_block_size=2) as writer:
+        for picture in pictures:
+            writer.append_data(picture)
+
+
+def compose(episode: WatchedEpisode, title: str = "") -> Iterator[npt.NDArray[np.uint8]]:
+    """
+    :param episode: with a frame at least
+    :param title: of the curve
+    :return: a picture for each frame, (height, 480, 3) uint8: a red rim where the intrinsic reward has a spike, and the curve
+        up to this step
+    """
+    spikes = find_spikes(episode.intrinsic_rewards)
+    empty, whole, columns = _draw_panels(episode, spikes, title)
+    for step, frame in enumerate(episode.frames):
+        panel, column = empty.copy(), columns[step] + 1
+        panel[:, :column] = whole[:, :column]
+        cursor = panel[:, column]
+        # through the axes only, which are white
+        cursor[(cursor == 255).all(axis=-1)] = CURSOR_COLOUR
+        yield np.concatenate((_fit(frame, step in spikes), panel))
+
+
+def _draw_panels(
+    episode: WatchedEpisode, spikes: list[int], title: str
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """
+    :param episode: whose curve is drawn
+    :param spikes: steps that are marked
+    :param title: of the curve
+    :return: the axes without and with the curve, (176, 480, 3) uint8 both, and the column of each step (T,)
+    """
+    figure = require("matplotlib.figure").Figure(figsize=(WIDTH / DPI, CURVE_HEIGHT / DPI), dpi=DPI, layout="constrained")
+    canvas = require("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    draw_curve(axes, episode.intrinsic_rewards, spikes, "intrinsic reward")
+    axes.set_title(title, fontsize=9)
+    axes.tick_params(labelsize=8)
+    n_steps = len(episode.frames)
+    axes.set_xlim(-0.5, n_steps - 0.5)
+    pictures = []
+    for visible in (True, False):
+        for artist in [*axes.lines, *axes.texts]:
+            artist.set_visible(visible)
+        canvas.draw()
+        # what is hidden has a place in the layout, too
+        figure.set_layout_engine("none")
+        pictures.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    steps = np.stack((np.arange(n_steps), np.zeros(n_steps)), axis=1)
+    return pictures[1], pictures[0], np.rint(axes.transData.transform(steps)[:, 0]).astype(np.int64)
+
+
+def _fit(frame: npt.NDArray[np.uint8], is_spike: bool) -> npt.NDArray[np.uint8]:
+    """
+    :param frame: (height, width, 3) uint8
+    :param is_spike: for a red rim
+    :return: the frame in the middle of a white picture, (even height, 480, 3) uint8, enlarged by a whole number if there is
+        room, or made smaller
+    """
+    image, operations = require("PIL.Image"), require("PIL.ImageOps")
+    fitted, size = image.fromarray(frame), (WIDTH - 2 * RIM, FRAME_HEIGHT - 2 * RIM)
+    factor = min(size[0] // fitted.width, size[1] // fitted.height)
+    # pixels stay sharp
+    fitted = fitted.resize((fitted.width * factor, fitted.height * factor), 0) if factor else operations.contain(fitted, size)
+    fitted = operations.expand(fitted, RIM, SPIKE_COLOUR if is_spike else "white")
+    whole = image.new("RGB", (WIDTH, fitted.height + fitted.height % 2), "white")
+    whole.paste(fitted, ((WIDTH - fitted.width) // 2, 0))
+    return np.asarray(whole)

@@ -1,0 +1,113 @@
+"""
+``python -m sb3_lwm.zoo record``: one episode of a trained agent with its intrinsic reward, as a video or as a figure.
+
+The video (MP4, GIF) shows the frames, and under them the intrinsic reward as a curve that runs along, its spikes marked. The
+figure (PNG, SVG) has the whole curve, and the frames at the spikes. The agent plays in the environment of its training, with its
+wrappers and settings; an episode is a whole game, with all its lives.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from stable_baselines3.common.utils import set_random_seed
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_lwm.figures import WatchedEpisode, draw_novelty, save_figure, watch_episode, write_video
+from sb3_lwm.figures.video import SUFFIXES as VIDEOS
+from sb3_lwm.figures.video import check_video_packages
+from sb3_lwm.policies import LWMPolicy
+from sb3_lwm.zoo.evaluate import add_player_options, check_player_options, load_player, make_env
+
+FIGURES = (".png", ".svg")
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """
+    :param arguments: of the command line, by default ``sys.argv``
+    :return: the options
+    :raises ImportError: if a package that the output needs is not installed; names the extra
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m sb3_lwm.zoo record", description="An episode of a trained agent with its intrinsic reward."
+    )
+    add_player_options(parser)
+    parser.add_argument("-n", "--n-timesteps", type=int, default=1000, help="steps at most")
+    parser.add_argument("--fps", type=float, help="frames a second of a video, by default the environment's")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="files: .mp4 or .gif for a video, .png or .svg for a figure",
+    )
+    options = parser.parse_args(arguments)
+    check_player_options(parser, options)
+    options.n_envs = 1
+    if options.n_timesteps < 1:
+        parser.error(f"--n-timesteps {options.n_timesteps}: at least 1.")
+    if options.fps is not None and not options.fps > 0.0:
+        parser.error(f"--fps {options.fps}: more than 0.")
+    for path in options.output:
+        if path.suffix.lower() not in VIDEOS + FIGURES:
+            parser.error(f"--output {path}: its suffix must be one of {', '.join(VIDEOS + FIGURES)}.")
+    for path in options.output:
+        check_video_packages(path.suffix.lower())
+    return options
+
+
+def load_policy(options: argparse.Namespace) -> tuple[LWMPolicy, str]:
+    """
+    :param options: of the command line
+    :return: the policy of the trained agent, and the folder of its run
+    :raises ValueError: if it has no world model
+    """
+    model, run, _ = load_player(options)
+    policy = model.policy
+    if not isinstance(policy, LWMPolicy) or policy.world_model is None:
+        raise ValueError(
+            f"The agent in {run} ({options.algo}) has no world model, and so no intrinsic reward to draw: choose a run of "
+            "lwm_dqn that was trained with one (--exp-id), or record this one with `python -m sb3_lwm.zoo record_video`."
+        )
+    return policy, run
+
+
+def write(episode: WatchedEpisode, path: Path, title: str, fps: float) -> None:
+    """
+    :param episode: that was played
+    :param path: of a video or figure, by its suffix
+    :param title: of the curve
+    :param fps: of a video
+    """
+    if path.suffix.lower() in VIDEOS:
+        write_video(episode, path, fps, title)
+    else:
+        save_figure(draw_novelty(episode.intrinsic_rewards, episode.frames, title), path)
+    print(f"Saved {path}")
+
+
+def frames_per_second(env: VecEnv) -> float:
+    """:return: what the environment says of itself, 30 if it says nothing, as Gymnasium's videos have it"""
+    return float(env.get_attr("metadata")[0].get("render_fps") or 30)
+
+
+def main() -> None:
+    """Play the episode and write the files."""
+    options = parse()
+    policy, run = load_policy(options)
+    set_random_seed(options.seed)
+    env = make_env(options, run, with_frames=True)
+    try:
+        episode = watch_episode(policy, env, options.n_timesteps, policy.evaluation_eps)
+        fps = options.fps or frames_per_second(env)
+    finally:
+        env.close()
+    steps = len(episode.frames) - 1
+    print(f"{options.env}: {steps} steps, score {episode.score:g}")
+    for path in options.output:
+        write(episode, path, f"{options.env}, {steps} steps, score {episode.score:g}", fps)
+
+
+if __name__ == "__main__":
+    main()
