@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 import torch as th
 from gymnasium import spaces
-from matplotlib.figure import Figure
 from random_play import (
     IMAGES,
     LATENT_SIZE,
@@ -37,6 +36,7 @@ from situations import GAME, paint_tv, situations
 from stable_baselines3.common.utils import set_random_seed
 from tqdm import tqdm
 
+from sb3_lwm.figures import draw_novelty, save_figure
 from sb3_lwm.world_model import LatentWorldModel, prediction_errors
 from sb3_lwm.world_model.encoders import ImageEncoder
 
@@ -127,36 +127,13 @@ def measure(model: LatentWorldModel, test: Play, new: dict[str, Play], seed: int
     return rows
 
 
-def draw(model: LatentWorldModel, test: Play, path: Path, n_frames: int = 6) -> None:
+def draw(model: LatentWorldModel, test: Play, path: Path) -> None:
     """Draw the intrinsic reward along the longest held-out episode, and the frames at its highest peaks."""
     numbers, lengths = np.unique(test.episodes, return_counts=True)
     data, usual = select(test, numbers[[lengths.argmax()]]), intrinsic_rewards(model, test)
     rewards = (intrinsic_rewards(model, data) - np.nanmean(usual)) / np.nanstd(usual)
-    left, peaks = np.nan_to_num(rewards, nan=-np.inf), []
-    for _ in range(n_frames):
-        peaks.append(int(left.argmax()))
-        # the next peak is another event
-        left[max(0, peaks[-1] - 15) : peaks[-1] + 16] = -np.inf
-    peaks.sort()
-    figure = Figure(figsize=(2.0 * n_frames, 5.0), layout="constrained")
-    grid = figure.add_gridspec(2, n_frames, height_ratios=(1, 1))
-    axes = figure.add_subplot(grid[0, :])
-    axes.plot(rewards, linewidth=1.0)
-    axes.plot(peaks, rewards[peaks], "o", color="tab:red")
-    axes.set(
-        xlabel="step of the episode",
-        ylabel="intrinsic reward, standardised",
-        title=f"{GAME}, a held-out episode of random play",
-    )
-    axes.margins(x=0.01, y=0.12)
-    for column, peak in enumerate(peaks):
-        axes.annotate(str(column + 1), (peak, rewards[peak]), xytext=(4, 2), textcoords="offset points")
-        picture = figure.add_subplot(grid[1, column])
-        picture.imshow(data.frames[peak], cmap="gray", vmin=0, vmax=255)
-        picture.set_title(f"{column + 1}: step {peak}", fontsize=9)
-        picture.axis("off")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
+    title = f"{GAME}, a held-out episode of random play"
+    save_figure(draw_novelty(rewards, data.frames, title, "intrinsic reward, standardised"), path)
 
 
 def run_seed(data: Play, other: Play, seed: int, arguments: argparse.Namespace) -> None:

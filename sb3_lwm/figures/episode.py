@@ -34,7 +34,7 @@ def watch_episode(policy: LWMPolicy, env: VecEnv, max_steps: int, epsilon: float
     :param max_steps: after which nothing more is played
     :param epsilon: share of random actions, drawn from NumPy's global generator
     :return: the episode
-    :raises ValueError: if the policy has no world model, or there are several environments, or they render no pictures
+    :raises ValueError: if the policy has no world model, or there are several environments, or they have another render mode
     """
     _check(policy, env)
     policy.set_training_mode(False)
@@ -60,6 +60,9 @@ def _check(policy: LWMPolicy, env: VecEnv) -> None:
         raise ValueError("This policy has no world model, and so no intrinsic reward: train with use_world_model=True.")
     if env.num_envs != 1:
         raise ValueError(f"An episode is watched in one environment, not {env.num_envs}.")
+    needed = "rgb_array" if isinstance(env.unwrapped, AtariVecEnv) else "rgb_array_list"
+    if env.render_mode != needed:
+        raise ValueError(f"The environment's render mode is {env.render_mode}, an episode is watched with {needed}.")
 
 
 def _intrinsic_reward(policy: LWMPolicy, observation: Any, state: RecurrentState) -> float:
@@ -80,14 +83,10 @@ def _frame(env: VecEnv, before_the_end: npt.NDArray[np.uint8] | None = None) -> 
     :param env: see :func:`watch_episode`
     :param before_the_end: if this step was the last: the picture before it
     :return: (height, width, 3) uint8, what the last step led to
-    :raises ValueError: if the environment renders no pictures
     """
     rendered = env.env_method("render")[0]
     if isinstance(env.unwrapped, AtariVecEnv):
         # ale-py has begun the next game already and never drew the last frame of this one
         return rendered.copy() if before_the_end is None else before_the_end
     # the environment is reset in the same step: the picture of the reset comes after the one of the end
-    frame = rendered[0] if isinstance(rendered, list) and rendered else None
-    if not isinstance(frame, np.ndarray) or frame.ndim != 3:
-        raise ValueError("This environment renders no pictures: it must know the render mode 'rgb_array'.")
-    return frame
+    return rendered[0]

@@ -2,8 +2,8 @@
 ``python -m sb3_lwm.zoo record``: one episode of a trained agent with its intrinsic reward, as a video or as a figure.
 
 The video (MP4, GIF) shows the frames, and under them the intrinsic reward as a curve that runs along, its spikes marked. The
-figure (PNG, SVG) has the whole curve, and the frames at the spikes. The agent plays in the environment of its training, with its
-wrappers and settings; an episode is a whole game, with all its lives.
+figure (PNG, SVG) has the whole curve, and the frames at the spikes. The agent plays in the environment of its training, with
+its wrappers and settings; an episode is a whole game, with all its lives.
 """
 
 import argparse
