@@ -19,14 +19,15 @@ import numpy as np
 import pandas as pd
 import torch as th
 from ram_labels import LABELS, Kind
-from random_play import Play, append_results, as_images, cached_encoder, cached_play, is_done, read_results, split
+from random_play import append_results, cached_play, is_done, read_results, split
 from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import f1_score
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
-from sb3_lwm.world_model.encoders import ImageEncoder
+from sb3_lwm.type_aliases import Play
+from sb3_lwm.world_model.encoder_training import cached_encoder, embed
 from sb3_lwm.world_model.objectives import OBJECTIVES
 
 PLAY_SEED = 0
@@ -38,16 +39,6 @@ MAX_LAGS = {"time_distance": None, "time_distance_within_50": 50}
 PAIRS_OF_AN_EPISODE, SHORTEST_EPISODE = 2_000, 20
 
 Rows = list[dict[str, object]]
-
-
-def embed(encoder: ImageEncoder, frames: np.ndarray) -> np.ndarray:
-    """
-    :param encoder: of images
-    :param frames: (N, 84, 84) uint8
-    :return: (N, Z) float, in parts whose convolutions fit into the memory
-    """
-    with th.inference_mode():
-        return np.concatenate([encoder(as_images(part)).numpy() for part in np.array_split(frames, 1 + len(frames) // 1024)])
 
 
 def thin(data: Play) -> Play:

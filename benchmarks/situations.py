@@ -1,7 +1,10 @@
 """What may be met at the end of an episode of Montezuma's Revenge: something new, something usual, or only noise."""
 
 import numpy as np
-from random_play import Play, as_play, make_atari, select
+from random_play import select
+
+from sb3_lwm.envs.atari_play import as_play, make_atari
+from sb3_lwm.type_aliases import Play
 
 GAME = "MontezumaRevenge"
 # byte of the console's memory (AtariARI, see probes.py), number of the level's rooms, and the one in which a game starts
@@ -53,7 +56,7 @@ def visit_rooms(rooms: np.ndarray, seed: int) -> Play:
     :param seed: of the game and of the actions
     :return: short random play in the first room, whose last frame shows one of ``rooms``, into which the player was put
     """
-    env = make_atari(GAME)
+    env = make_atari(f"ALE/{GAME}-v5")
     env.action_space.seed(seed)
     env.reset(seed=seed)
     game_start = env.unwrapped.ale.cloneState()

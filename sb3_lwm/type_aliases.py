@@ -45,6 +45,16 @@ class SequenceSamples(NamedTuple):
     intrinsic_rewards: th.Tensor  # (T, B) float32, the one that came with this row's observation; 0 from the buffer
 
 
+class Play(NamedTuple):
+    """Whole episodes of one Atari game, one after the other. The last frame of an episode has no action: 0."""
+
+    frames: np.ndarray  # (N, 84, 84) uint8, as the agent sees them
+    actions: np.ndarray  # (N,) int64, taken at the frame
+    rams: np.ndarray  # (N, 128) uint8, the console's memory at the frame
+    episodes: np.ndarray  # (N,) int64, number of the episode
+    n_actions: int  # of the game
+
+
 def map_observations(function: Any, observations: Any) -> Any:
     """
     Apply ``function`` to an observation, or to every entry of a dictionary of observations.
