@@ -140,12 +140,30 @@ def run_game(game: str, seed: int, arguments: argparse.Namespace) -> None:
 
 
 def print_tables(results: pd.DataFrame) -> None:
-    """Print the value of every seed and the mean, for each label, and then the means of all labels of a game."""
+    """Print the value of every seed and the mean, for each label; then the means of a game's labels; then who is better."""
     keys = ["game", "updates", "frames", "metric"]
-    for labels in (["label"], []):
-        table = results.pivot_table("value", [*keys, *labels, "objective"], "seed", sort=False).add_prefix("seed ")
-        table = table.assign(mean=table.mean(axis=1)).sort_index(level=[*keys, *labels], sort_remaining=False)
-        print(table.to_string(float_format="%.3f"))
+    labels = results.pivot_table("value", [*keys, "label", "objective"], "seed", sort=False).add_prefix("seed ")
+    labels = labels.assign(mean=labels.mean(axis=1)).sort_index(level=[*keys, "label"], sort_remaining=False)
+    print(labels.to_string(float_format="%.3f"))
+    means = results.groupby([*keys, "objective", "seed"], sort=False)["value"].mean().map("{:.2f}".format)
+    table = means.groupby([*keys, "objective"], sort=False).agg(", ".join).unstack("objective")
+    columns = [name for name in OBJECTIVES if name in table]
+    print("\n| | " + " | ".join(columns) + " |\n|" + "---|" * (1 + len(columns)))
+    for (game, _, _, metric), row in table.iterrows():
+        print(f"| {game}, {metric} | " + " | ".join(row[columns]) + " |")
+    if "w-mse" in columns:
+        print_better_ones(labels["mean"].unstack("objective"))
+
+
+def print_better_ones(means: pd.DataFrame) -> None:
+    """
+    :param means: of the seeds, a row for each label, a column for each encoder
+    """
+    for name in means.columns.drop("w-mse"):
+        better = means[means[name] > means["w-mse"]]
+        print(f"\n{name} is better than w-mse in {len(better)} of {len(means)}:")
+        for (game, _, _, metric, label), row in better.iterrows():
+            print(f"  {game}, {label}, {metric}: {row[name]:.2f} and {row['w-mse']:.2f}")
 
 
 def main() -> None:

@@ -84,24 +84,23 @@ def compose(episode: WatchedEpisode, title: str = "") -> Iterator[npt.NDArray[np
         up to this step
     """
     spikes = find_spikes(episode.intrinsic_rewards)
-    empty, whole, columns = _draw_panels(episode, spikes, title)
+    empty, whole, columns, rows = _draw_panels(episode, spikes, title)
     for step, frame in enumerate(episode.frames):
         panel, column = empty.copy(), columns[step] + 1
         panel[:, :column] = whole[:, :column]
-        cursor = panel[:, column]
-        # through the axes only, which are white
-        cursor[(cursor == 255).all(axis=-1)] = CURSOR_COLOUR
+        panel[rows, column] = CURSOR_COLOUR
         yield np.concatenate((_fit(frame, step in spikes), panel))
 
 
 def _draw_panels(
     episode: WatchedEpisode, spikes: list[int], title: str
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.int64], slice]:
     """
     :param episode: whose curve is drawn
     :param spikes: steps that are marked
     :param title: of the curve
-    :return: the axes without and with the curve, (176, 480, 3) uint8 both, and the column of each step (T,)
+    :return: the axes without and with the curve, (176, 480, 3) uint8 both, the column of each step (T,), and the rows inside
+        the axes
     """
     figure = require("matplotlib.figure").Figure(figsize=(WIDTH / DPI, CURVE_HEIGHT / DPI), dpi=DPI, layout="constrained")
     canvas = require("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
@@ -109,6 +108,8 @@ def _draw_panels(
     draw_curve(axes, episode.intrinsic_rewards, spikes, "intrinsic reward")
     axes.set_title(title, fontsize=9)
     axes.tick_params(labelsize=8)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set_fontsize(8)
     n_steps = len(episode.frames)
     axes.set_xlim(-0.5, n_steps - 0.5)
     pictures = []
@@ -120,7 +121,11 @@ def _draw_panels(
         figure.set_layout_engine("none")
         pictures.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
     steps = np.stack((np.arange(n_steps), np.zeros(n_steps)), axis=1)
-    return pictures[1], pictures[0], np.rint(axes.transData.transform(steps)[:, 0]).astype(np.int64)
+    columns = np.rint(axes.transData.transform(steps)[:, 0]).astype(np.int64)
+    inside = axes.get_window_extent()
+    # matplotlib counts from the bottom
+    rows = slice(CURVE_HEIGHT - int(inside.y1) + 1, CURVE_HEIGHT - int(inside.y0) - 1)
+    return pictures[1], pictures[0], columns, rows
 
 
 def _fit(frame: npt.NDArray[np.uint8], is_spike: bool) -> npt.NDArray[np.uint8]:
