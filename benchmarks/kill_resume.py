@@ -126,14 +126,16 @@ def is_saving(folder: Path) -> bool:
     return any((folder / "states").glob(".saving_*"))
 
 
-def kill(process: subprocess.Popen[str], folder: Path, seconds: float, in_save: bool) -> bool | None:
+def kill(process: subprocess.Popen[str], folder: Path, after: int, seconds: float, in_save: bool) -> bool | None:
     """
-    Kill a training after some time, or in the first save after that.
+    Kill a training some time after it saved a state of so many steps, or in the first save after that.
 
     :return: whether a save was under way; None if the training had ended before
     """
-    until = time.monotonic() + seconds
-    while time.monotonic() < until or (in_save and not is_saving(folder)):
+    until = None
+    while until is None or time.monotonic() < until or (in_save and not is_saving(folder)):
+        if until is None and steps_saved(folder) >= after:
+            until = time.monotonic() + seconds
         if process.poll() is not None:
             return None
         time.sleep(0.0005)
@@ -146,6 +148,11 @@ def newest(folder: Path) -> str:
     """:return: the newest state of a run; empty if there is none"""
     states = find_states(folder / "states")
     return str(states[0]) if states else ""
+
+
+def steps_saved(folder: Path) -> int:
+    """:return: the steps of the newest state of a run; 0 if there is none"""
+    return int(Path(newest(folder) or "state_0").name.removeprefix("state_"))
 
 
 def read_log(folder: Path) -> list[dict[str, str]]:
@@ -162,6 +169,8 @@ def killed_training(options: argparse.Namespace, folder: Path, kills: int) -> li
     """
     rows: list[dict[str, Any]] = []
     generator = random.Random(options.seed)
+    # so that the kills of a comparison are spread over the training; its last part is left for the last of them to come
+    moments = sorted(generator.uniform(0.0, 0.8 * options.steps) for _ in range(kills))
     expected = ""
     with tqdm(total=kills, desc="Killed", unit="kill") as bar:
         while True:
@@ -172,26 +181,25 @@ def killed_training(options: argparse.Namespace, folder: Path, kills: int) -> li
             if len(rows) == kills:
                 finish(process, is_killed=options.mode == "storm")
                 return rows
+            after = int(moments[len(rows)]) if options.mode == "exact" else 0
             seconds = generator.uniform(0.0, options.longest)
-            was_saving = kill(process, folder, seconds, in_save=len(rows) % 2 == 1)
+            was_saving = kill(process, folder, after, seconds, in_save=len(rows) % 2 == 1)
             if was_saving is None:
                 finish(process)
                 raise SystemExit(f"The training ended after {len(rows)} kills: use more --steps, or a smaller --longest.")
             expected = newest(folder)
             place = Path(expected).name
-            rows.append(
-                {"kill": len(rows) + 1, "seconds": round(seconds, 3), "in_save": was_saving, "next_resume_from": place}
-            )
+            row = {"kill": len(rows) + 1, "after_steps": after, "seconds": round(seconds, 3), "in_save": was_saving}
+            rows.append({**row, "next_resume_from": place})
             bar.update()
 
 
 def run_exact(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """Compare a training with one that was killed."""
     unbroken, broken = folder / "unbroken", folder / "broken"
-    started = time.monotonic()
     finish(start(options, unbroken)[0])
-    # so that the kills are spread over the training
-    options.longest = options.longest or (time.monotonic() - started) / (options.kills + 1)
+    last, before = (state.stat().st_mtime for state in find_states(unbroken / "states")[:2])
+    options.longest = options.longest or last - before
     rows = killed_training(options, broken, options.kills)
     states = [find_states(part / FINAL)[0] for part in (unbroken, broken)]
     different = differences(*states)
@@ -242,7 +250,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--task", choices=TASKS, default="labyrinth", help="what is learned")
     parser.add_argument("--steps", type=int, help="of the training")
     parser.add_argument("--kills", type=int, default=3, help="how many")
-    parser.add_argument("--longest", type=float, help="seconds of training before a kill, at most")
+    parser.add_argument("--longest", type=float, help="seconds before a kill, at most")
     parser.add_argument("--minutes", type=int, default=30, help="of the soak")
     parser.add_argument("--every-steps", type=int, help="between two states")
     parser.add_argument("--every-minutes", type=float, help="between two states")

@@ -10,7 +10,7 @@ SCRIPT = Path(__file__).parents[1] / "benchmarks" / "kill_resume.py"
 
 def test_killed_training_is_the_same(tmp_path: Path) -> None:
     output = tmp_path / "kills.csv"
-    options = ["--steps", 1200, "--every-steps", 100, "--kills", 2, "--longest", 0.4, "--output", output]
+    options = ["--steps", 1200, "--every-steps", 100, "--kills", 2, "--output", output]
     subprocess.run([sys.executable, SCRIPT, "exact", "--task", "tiny", *map(str, options)], check=True, timeout=300)
     with open(output, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
