@@ -141,8 +141,8 @@ def run_seed(data: Play, other: Play, seed: int, arguments: argparse.Namespace) 
             }
             if is_done(read_results(arguments.output), cell):
                 continue
-            name = f"{GAME}_{arguments.frames}" + "_television" * tv
-            encoder, _ = cached_encoder(arguments.cache, name, watched, objective, seed, arguments.updates)
+            name, updates = f"{GAME}_{arguments.frames}" + "_television" * tv, arguments.updates
+            encoder, _ = cached_encoder(arguments.cache, name, lambda played=watched: played, objective, seed, updates)
             model = train_predictor(encoder, watched, seed, arguments.predictor_updates)
             new = new or situations(data, test, other, seed)
             append_results(arguments.output, [cell | row for row in measure(model, test, new, seed)])

@@ -117,7 +117,7 @@ def run_cell(cell: dict[str, object], data: Play, arguments: argparse.Namespace)
     train, test = split(data, seed)
     start = time.perf_counter()
     name = f"{game}_{arguments.frames}"
-    encoder, logs = cached_encoder(arguments.cache, name, train, objective, seed, arguments.updates)
+    encoder, logs = cached_encoder(arguments.cache, name, lambda: train, objective, seed, arguments.updates)
     extra = {"held_out_episodes": len(np.unique(test.episodes)), "seconds": time.perf_counter() - start, **logs}
     train = thin(train)
     scaler = StandardScaler()

@@ -2,6 +2,7 @@
 
 from sb3_lwm.buffers import SequenceReplayBuffer
 from sb3_lwm.callbacks import LatentWorldModelCallback
+from sb3_lwm.embedding_callback import EmbeddingCallback
 from sb3_lwm.envs import AtariVecEnv  # registers the labyrinths too
 from sb3_lwm.lwm_dqn import LWMDQN
 from sb3_lwm.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
@@ -13,6 +14,7 @@ __all__ = [
     "LWMDQN",
     "AtariVecEnv",
     "CnnPolicy",
+    "EmbeddingCallback",
     "LatentWorldModelCallback",
     "MlpPolicy",
     "MultiInputPolicy",

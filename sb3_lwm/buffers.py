@@ -10,12 +10,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_lwm.observation_storage import gather, make_storage
 from sb3_lwm.type_aliases import RecurrentState, SequenceSamples, map_observations
-
-VEC_NORMALIZE_REMEDY = (
-    "VecNormalize changes its statistics while old observations and rewards wait in the replay, which sequences with a "
-    "memory cannot follow. Remove it (in the Zoo: drop `normalize` from the hyperparameters): the world model "
-    "standardises what it sees by itself, and gymnasium.wrappers.TransformObservation or TransformReward scale by constants."
-)
+from sb3_lwm.vec_normalize import VEC_NORMALIZE_REMEDY
 
 
 class SequenceReplayBuffer(ReplayBuffer):
@@ -237,6 +232,13 @@ class SequenceReplayBuffer(ReplayBuffer):
         draw = self._draw_within_episodes if within_episode else self._draw_windows
         return self._gather(*draw(batch_size, sequence_length), sequence_length)
 
+    def newest_windows(self, sequence_length: int) -> SequenceSamples:
+        """
+        :param sequence_length: rows of a window, ``T``; at most :meth:`size`
+        :return: (T, n_envs), the newest rows of each environment; nothing is drawn
+        """
+        return self._gather(self.written - sequence_length, self._envs, sequence_length)
+
     def _draw_windows(self, batch_size: int, sequence_length: int) -> tuple[np.ndarray, np.ndarray]:
         """:return: (B,) int twice, first row of each window, modulo ``buffer_size``, and its environment"""
         stored = np.minimum(self.written, self.buffer_size)
@@ -253,8 +255,7 @@ class SequenceReplayBuffer(ReplayBuffer):
 
     def _draw_within_episodes(self, batch_size: int, sequence_length: int) -> tuple[np.ndarray, np.ndarray]:
         """:return: as :meth:`_draw_windows`, without the windows in which an episode begins after the first row"""
-        starts = envs = np.empty(0, dtype=np.int64)
-        n_drawn = 0
+        starts, envs, n_drawn = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), 0
         while len(starts) < batch_size:
             # + 100: the first few say little
             if n_drawn > self.MAX_TRIES * (len(starts) + 100):
@@ -278,8 +279,7 @@ class SequenceReplayBuffer(ReplayBuffer):
         :param sequence_length: rows of a window, ``T``
         :return: (T, B) rows, memory from zero
         """
-        rows = (starts + np.arange(sequence_length)[:, None]) % self.buffer_size
-        places = rows * self.n_envs + envs
+        places = (starts + np.arange(sequence_length)[:, None]) % self.buffer_size * self.n_envs + envs
         episode_starts = self._take(self.episode_starts, places)
         episode_starts[0] = True
         return SequenceSamples(

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from sb3_lwm.buffers import SequenceReplayBuffer
 from sb3_lwm.policies import LWMPolicy
 from sb3_lwm.type_aliases import RecurrentState, SequenceSamples, map_observations
-from sb3_lwm.world_model import LatentWorldModel, prediction_errors
+from sb3_lwm.world_model import LatentWorldModel
 
 if TYPE_CHECKING:
     from sb3_lwm.recurrent_dqn import RecurrentDQN
@@ -222,16 +222,7 @@ class LatentWorldModelCallback(BaseCallback):
         optimizer.step()
 
     def _errors(self, samples: SequenceSamples) -> th.Tensor:
-        """
-        :param samples: (T, B) rows
-        :return: (T, B) float, error of the prediction of each row's observation; without meaning at episode starts
-        """
-        model = self.world_model
-        states = self._initial_states(samples)
-        latents = model.encode(samples.observations)
-        predictions, _ = model.expect(latents[:-1], samples.actions[:-1], states.model_hidden, samples.episode_starts[:-1])
-        predictions = th.cat((states.predicted_latents.unsqueeze(0), predictions))
-        return prediction_errors(latents, predictions)
+        return self.world_model.sequence_errors(samples, self._initial_states(samples))
 
     def _initial_states(self, samples: SequenceSamples) -> RecurrentState:
         return samples.initial_states or self.policy.initial_state(samples.rewards.shape[1])

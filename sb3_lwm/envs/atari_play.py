@@ -1,5 +1,7 @@
 """Play of an Atari game as data: what uniformly random actions show."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from ale_py.env import AtariEnv
 from stable_baselines3.common.atari_wrappers import AtariWrapper
@@ -13,6 +15,14 @@ MAX_FRAMES = 108_000
 Row = tuple[np.ndarray, int, np.ndarray, int]
 
 
+def check_packages() -> None:
+    """:raises ImportError: if OpenCV, which resizes the frames, is not installed; names the extra"""
+    try:
+        import cv2  # noqa: F401
+    except ImportError as error:
+        raise ImportError("Playing Atari games for figures needs OpenCV: pip install 'sb3-lwm[figures]'.") from error
+
+
 def make_atari(game: str) -> AtariWrapper:
     """
     :param game: id of a Gymnasium environment, such as ``"ALE/Frostbite-v5"``, or the name of a ROM
@@ -20,10 +30,7 @@ def make_atari(game: str) -> AtariWrapper:
     :raises ValueError: if there is no such game
     :raises ImportError: if OpenCV, which resizes the frames, is not installed
     """
-    try:
-        import cv2  # noqa: F401
-    except ImportError as error:
-        raise ImportError("Playing Atari games for figures needs OpenCV: pip install 'sb3-lwm[figures]'.") from error
+    check_packages()
     rom = find_game(game).rom
     env = AtariEnv(game=rom, frameskip=1, repeat_action_probability=0.0, max_num_frames_per_episode=MAX_FRAMES)
     return AtariWrapper(env, clip_reward=False)
@@ -63,3 +70,14 @@ def as_play(rows: list[Row], env: AtariWrapper) -> Play:
     """
     frames, actions, rams, episodes = (np.array(column) for column in zip(*rows, strict=True))
     return Play(frames, actions, rams, episodes, int(env.action_space.n))
+
+
+def join(plays: Sequence[Play]) -> Play:
+    """
+    :param plays: of one game, at least one
+    :return: all of their episodes, one after the other
+    """
+    first = np.cumsum([0, *(play.episodes[-1] + 1 for play in plays[:-1])])
+    episodes = np.concatenate([play.episodes + number for play, number in zip(plays, first, strict=True)])
+    frames, actions, rams = (np.concatenate([play[column] for play in plays]) for column in range(3))
+    return Play(frames, actions, rams, episodes, plays[0].n_actions)

@@ -3,7 +3,7 @@
 import importlib
 from types import ModuleType
 
-INSTALL = "pip install 'sb3-lwm[video]'"
+INSTALL = "pip install 'sb3-lwm[figures]'"
 
 
 def require(module: str) -> ModuleType:

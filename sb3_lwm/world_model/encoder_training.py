@@ -1,6 +1,7 @@
 """An encoder of images that learns from recorded play, without an agent: for figures and for comparisons of encoders."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -120,25 +121,25 @@ def load_encoder(path: Path, settings: dict[str, Any]) -> tuple[ImageEncoder, di
 
 
 def cached_encoder(
-    folder: Path | None, name: str, play: Play, objective_name: str, seed: int, n_updates: int
+    folder: Path | None, name: str, get_play: Callable[[], Play], objective_name: str, seed: int, n_updates: int
 ) -> tuple[ImageEncoder, dict[str, float]]:
     """
     As :func:`train_encoder`, but an encoder that the folder already holds is read.
 
     :param folder: where encoders are kept; None: nowhere
     :param name: of the play
-    :param play: to learn from
+    :param get_play: gives the play to learn from, if it is needed
     :param objective_name: a key of ``OBJECTIVES``
     :param seed: of the weights and of the windows
     :param n_updates: see :func:`train_encoder`
     :return: the encoder, and what was logged at the end of its training
     """
     if folder is None:
-        return train_encoder(play, objective_name, seed, n_updates)
+        return train_encoder(get_play(), objective_name, seed, n_updates)
     settings = {"play": name, "objective": objective_name, "updates": n_updates, "seed": seed}
     path = folder / f"{name}_{objective_name}_{n_updates}_{seed}.pth"
     if path.exists():
         return load_encoder(path, settings)
-    encoder, logs = train_encoder(play, objective_name, seed, n_updates)
+    encoder, logs = train_encoder(get_play(), objective_name, seed, n_updates)
     save_encoder(path, encoder, settings, logs)
     return encoder, logs

@@ -7,7 +7,7 @@ import torch as th
 from gymnasium import spaces
 from torch import nn
 
-from sb3_lwm.type_aliases import Observations, map_observations
+from sb3_lwm.type_aliases import Observations, RecurrentState, SequenceSamples, map_observations
 from sb3_lwm.world_model.encoders import LatentEncoder
 from sb3_lwm.world_model.normalizer import IntrinsicRewardNormalizer
 from sb3_lwm.world_model.objectives import EncoderObjective, make_objective
@@ -133,6 +133,18 @@ class LatentWorldModel(nn.Module):
         :return: (T, B, Z) float, (B, hidden_size) float
         """
         return self.predictor(latents, actions, hidden, resets)
+
+    def sequence_errors(self, samples: SequenceSamples, states: RecurrentState) -> th.Tensor:
+        """
+        Compare the observations of sequences with what was expected, as :meth:`observe` and :meth:`expect` did step by step.
+
+        :param samples: (T, B) rows
+        :param states: memory before the first row
+        :return: (T, B) float, prediction error of each row's observation; without meaning at episode starts
+        """
+        latents = self.encode(samples.observations)
+        predictions, _ = self.expect(latents[:-1], samples.actions[:-1], states.model_hidden, samples.episode_starts[:-1])
+        return prediction_errors(latents, th.cat((states.predicted_latents.unsqueeze(0), predictions)))
 
     def intrinsic_rewards(self, errors: th.Tensor, episode_starts: th.Tensor) -> th.Tensor:
         """

@@ -1,0 +1,109 @@
+"""What the world model sees and finds new, as pictures in TensorBoard while it learns."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Figure, TensorBoardOutputFormat
+
+from sb3_lwm.figures import embeddings
+from sb3_lwm.figures.requirements import require
+from sb3_lwm.type_aliases import SequenceSamples
+
+if TYPE_CHECKING:
+    from sb3_lwm.recurrent_dqn import RecurrentDQN
+
+
+class EmbeddingCallback(BaseCallback):
+    """
+    Logs, every so many steps, how the world model lays out what was seen last, and how new it was:
+    ``embedding/trajectory``, a picture (t-SNE of the latents of the first environment, see
+    :func:`~sb3_lwm.figures.embeddings.draw_embeddings`), and ``embedding/intrinsic_reward``, a histogram over all
+    environments.
+
+    Give it to ``learn``, or name it in a yml of the RL Zoo. It needs TensorBoard (``tensorboard_log``) and the extra
+    ``figures``; it draws no random numbers, so that the training is the same with and without it::
+
+        callback:
+          - sb3_lwm.EmbeddingCallback:
+              every_steps: 100000
+
+    :param every_steps: environment steps between two pictures, all environments together
+    :param n_rows: newest observations of each environment that are looked at
+    :param verbose: not used
+    :raises ValueError: if a number is too small; when the training starts, if there is no world model or no TensorBoard
+    :raises ImportError: if a package of the extra ``figures`` is missing
+    """
+
+    model: "RecurrentDQN"
+
+    def __init__(self, every_steps: int = 100_000, n_rows: int = 300, verbose: int = 0) -> None:
+        super().__init__(verbose)
+        if every_steps < 1:
+            raise ValueError(f"every_steps must be at least 1, got {every_steps}.")
+        embeddings.check_trajectory(n_rows)
+        require("sklearn.manifold")
+        require("matplotlib.figure")
+        self.every_steps = every_steps
+        self.n_rows = n_rows
+        self._next_steps = every_steps
+
+    def _on_training_start(self) -> None:
+        if self.model.policy.world_model is None:
+            raise ValueError("EmbeddingCallback: the agent has no world model: train with use_world_model=True.")
+        if not self._tensorboards():
+            raise ValueError(
+                "EmbeddingCallback writes into TensorBoard, and there is none: give the agent a tensorboard_log (in the Zoo: "
+                "--tensorboard-log FOLDER), or leave the callback out."
+            )
+        self._plan()
+
+    def _tensorboards(self) -> list[TensorBoardOutputFormat]:
+        return [output for output in self.logger.output_formats if isinstance(output, TensorBoardOutputFormat)]
+
+    def _plan(self) -> None:
+        self._next_steps = (self.model.num_timesteps // self.every_steps + 1) * self.every_steps
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        buffer = self.model.replay_buffer
+        assert buffer is not None
+        # before the end of the warm-up there is nothing that has learned
+        is_due = self.model.num_timesteps >= max(self._next_steps, self.model.learning_starts + 1)
+        if is_due and buffer.size() >= self.n_rows:
+            self._log(buffer.newest_windows(self.n_rows))
+            self._plan()
+
+    @th.no_grad()
+    def _log(self, samples: SequenceSamples) -> None:
+        """:param samples: (T, n_envs) rows"""
+        policy = self.model.policy
+        world_model = policy.world_model
+        assert world_model is not None
+        was_training = policy.training
+        policy.set_training_mode(False)
+        errors = world_model.sequence_errors(samples, policy.initial_state(self.model.n_envs))
+        rewards = world_model.intrinsic_rewards(errors, samples.episode_starts)[~samples.episode_starts]
+        latents = world_model.encode(samples.observations)[:, 0].cpu().numpy()
+        policy.set_training_mode(was_training)
+        title = f"{self.model.num_timesteps} steps"
+        layouts = {"latents": embeddings.lay_out(latents)}
+        figure = embeddings.draw_embeddings(layouts, last_images(samples.observations), title)
+        logged = {"embedding/trajectory": Figure(figure, close=False), "embedding/intrinsic_reward": rewards.cpu()}
+        # Not by the logger's own dump, which would write what other parts have recorded so far, too, into every format.
+        for output in self._tensorboards():
+            output.write(logged, dict.fromkeys(logged, ()), self.model.num_timesteps)
+
+
+def last_images(observations: Any) -> npt.NDArray[np.uint8] | None:
+    """
+    :param observations: (T, B, *shape) tensors, or a dictionary of them
+    :return: (T, height, width) uint8, the newest channel of the first environment's images; None if there are none
+    """
+    parts = observations.values() if isinstance(observations, dict) else [observations]
+    images = [part for part in parts if part.dim() == 5 and part.dtype == th.uint8]
+    return images[0][:, 0, -1].cpu().numpy() if images else None

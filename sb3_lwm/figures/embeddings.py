@@ -1,0 +1,110 @@
+"""The way of a trajectory through an embedding, and whether the game is laid out as a path there (LWM, figure 3)."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sb3_lwm.figures.requirements import require
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# t-SNE's, scikit-learn's default: about as many neighbours count
+PERPLEXITY = 30.0
+COLOURS = "viridis"
+# between two numbers along the path; a longer path has wider gaps
+NUMBERED, MOST_NUMBERS = 10, 60
+# key frames: rows and columns beside the panels
+KEY_ROWS, KEY_COLUMNS = 4, 2
+
+
+def check_trajectory(n_steps: int, perplexity: float = PERPLEXITY) -> None:
+    """
+    :param n_steps: observations of the trajectory
+    :param perplexity: of t-SNE
+    :raises ValueError: if they are too few for t-SNE
+    """
+    if n_steps <= perplexity:
+        raise ValueError(
+            f"A trajectory of {n_steps} steps is too short for t-SNE with a perplexity of {perplexity:g}, which needs more "
+            "steps than that: record a longer one, or choose a lower perplexity."
+        )
+
+
+def lay_out(latents: npt.NDArray[Any], seed: int = 0, perplexity: float = PERPLEXITY) -> npt.NDArray[np.float32]:
+    """
+    t-SNE of a trajectory, from the plane of its principal components, every dimension of the same weight.
+
+    :param latents: (T, Z) float
+    :param seed: of t-SNE, which leaves all other generators alone
+    :param perplexity: of t-SNE
+    :return: (T, 2) float32
+    :raises ImportError: if scikit-learn is not installed
+    :raises ValueError: if there are too few steps
+    """
+    check_trajectory(len(latents), perplexity)
+    deviations = latents.std(axis=0)
+    # a dimension that says nothing at all stays 0
+    standardised = (latents - latents.mean(axis=0)) / np.where(deviations > 0.0, deviations, 1.0)
+    tsne = require("sklearn.manifold").TSNE(perplexity=perplexity, init="pca", random_state=seed)
+    return tsne.fit_transform(standardised)
+
+
+def draw_embeddings(
+    layouts: Mapping[str, npt.NDArray[Any]],
+    frames: Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8] | None,
+    title: str,
+) -> "Figure":
+    """
+    Draw a trajectory in one or several embeddings, coloured by time and numbered, beside its key frames.
+
+    :param layouts: (T, 2) places of the trajectory by the name of the embedding
+    :param frames: (T) pictures, (height, width) or (height, width, 3) uint8; None for no key frames
+    :param title: of the figure
+    :return: the figure; it needs no display
+    :raises ImportError: if matplotlib is not installed
+    """
+    n_rows = 2 if len(layouts) > 2 else 1
+    n_columns = -(-len(layouts) // n_rows)
+    width = 5.0 * n_columns + (0.0 if frames is None else 2.8)
+    figure: Figure = require("matplotlib.figure").Figure(figsize=(width, 4.6 * n_rows + 0.4), layout="constrained")
+    panels, beside = (figure, None) if frames is None else figure.subfigures(1, 2, width_ratios=(5.0 * n_columns, 2.8))
+    figure.suptitle(title)
+    axes = panels.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for axis, (name, points) in zip(axes, layouts.items(), strict=False):
+        dots = _draw_path(axis, points, name)
+    for axis in axes[len(layouts) :]:
+        axis.axis("off")
+    panels.colorbar(dots, ax=axes, label="step", shrink=0.8)
+    if frames is not None:
+        _draw_key_frames(beside, frames, n_rows)
+    return figure
+
+
+def _draw_path(axis: Any, points: npt.NDArray[Any], name: str) -> Any:
+    """:return: the dots, for the bar of their colours"""
+    axis.plot(*points.T, color="0.8", linewidth=0.7, zorder=1)
+    dots = axis.scatter(*points.T, c=np.arange(len(points)), cmap=COLOURS, s=9, zorder=2)
+    gap = NUMBERED * -(-len(points) // (NUMBERED * MOST_NUMBERS))
+    for step in range(0, len(points), gap):
+        axis.annotate(str(step), points[step], fontsize=7, xytext=(2, 2), textcoords="offset points")
+    axis.set(title=name, xticks=[], yticks=[])
+    return dots
+
+
+def _draw_key_frames(figure: Any, frames: Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8], n_rows: int) -> None:
+    """
+    :param figure: a part of the whole one
+    :param frames: of the trajectory
+    :param n_rows: of the panels beside which they stand
+    """
+    axes = figure.subplots(KEY_ROWS * n_rows // 2, KEY_COLUMNS).ravel()
+    colours = require("matplotlib").colormaps[COLOURS]
+    for axis, step in zip(axes, np.linspace(0, len(frames) - 1, len(axes)).round().astype(int), strict=True):
+        axis.imshow(frames[step], cmap="gray", vmin=0, vmax=255)
+        axis.set_title(str(step), fontsize=8, pad=2)
+        axis.set(xticks=[], yticks=[])
+        # the rim is the colour of the step
+        axis.spines[:].set(color=colours(step / max(1, len(frames) - 1)), linewidth=2)
