@@ -259,10 +259,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help="for the trainings; a temporary one by default")
     parser.add_argument("--output", type=Path, help="a csv file for the rows")
     options = parser.parse_args()
-    if options.mode == "soak":
-        options.every_minutes = options.every_minutes or 1.0
-    elif options.every_minutes is None:
-        options.every_steps = options.every_steps or 500
+    if options.every_minutes is None and options.every_steps is None:
+        # a storm must find states in the middle of the pretraining too, or it would never get past it
+        options.every_minutes = {"soak": 1.0, "storm": 0.02}.get(options.mode)
+        options.every_steps = None if options.every_minutes else 500
     options.steps = options.steps or {"exact": 20_000, "storm": 200_000, "soak": 10_000_000, "work": 0}[options.mode]
     return options
 
