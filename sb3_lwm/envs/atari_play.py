@@ -1,6 +1,7 @@
-"""Play of an Atari game as data: what uniformly random actions show."""
+"""Play of an Atari game as data: frames, actions and the console's memory."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 from ale_py.env import AtariEnv
@@ -12,7 +13,9 @@ from sb3_lwm.type_aliases import Play
 
 # a game ends here in Gymnasium's ALE/...-v5
 MAX_FRAMES = 108_000
+# frame, action, memory, number of the episode
 Row = tuple[np.ndarray, int, np.ndarray, int]
+Choice = Callable[[np.ndarray, bool], int | None]
 
 
 def check_packages() -> None:
@@ -23,17 +26,51 @@ def check_packages() -> None:
         raise ImportError("Playing Atari games for figures needs OpenCV: pip install 'sb3-lwm[figures]'.") from error
 
 
-def make_atari(game: str) -> AtariWrapper:
+def make_atari(game: str, render_mode: Literal["rgb_array"] | None = None) -> AtariWrapper:
     """
     :param game: id of a Gymnasium environment, such as ``"ALE/Frostbite-v5"``, or the name of a ROM
+    :param render_mode: None, or ``"rgb_array"``
     :return: 84x84 grey frames, every fourth, maximum of the last two; a lost life ends the episode, no sticky actions
     :raises ValueError: if there is no such game
     :raises ImportError: if OpenCV, which resizes the frames, is not installed
     """
     check_packages()
-    rom = find_game(game).rom
-    env = AtariEnv(game=rom, frameskip=1, repeat_action_probability=0.0, max_num_frames_per_episode=MAX_FRAMES)
+    env = AtariEnv(
+        game=find_game(game).rom,
+        frameskip=1,
+        repeat_action_probability=0.0,
+        max_num_frames_per_episode=MAX_FRAMES,
+        render_mode=render_mode,
+    )
     return AtariWrapper(env, clip_reward=False)
+
+
+def play_game(env: AtariWrapper, seed: int, choose: Choice) -> Play:
+    """
+    :param env: from :func:`make_atari`
+    :param seed: of the first reset; later ones go on with the same generator
+    :param choose: gives the action for an observation, (84, 84) uint8, the first of an episode or not; None ends the play
+    :return: what there was to see, the observation after the last action included
+    """
+    rows: list[Row] = []
+    episode, is_start = 0, True
+
+    def keep(action: int) -> None:
+        rows.append((observation[..., 0], action, env.unwrapped.ale.getRAM(), episode))  # type: ignore[attr-defined]
+
+    observation, _ = env.reset(seed=seed)
+    while (action := choose(observation[..., 0], is_start)) is not None:
+        keep(action)
+        observation, _, terminated, truncated, _ = env.step(action)
+        is_start = terminated or truncated
+        if is_start:
+            keep(0)
+            observation, _ = env.reset()
+            episode += 1
+    if not is_start:
+        keep(0)
+    frames, actions, rams, episodes = (np.array(column) for column in zip(*rows, strict=True))
+    return Play(frames, actions, rams, episodes, int(env.action_space.n))  # type: ignore[attr-defined]
 
 
 def play_randomly(game: str, n_frames: int, seed: int) -> Play:
@@ -45,31 +82,18 @@ def play_randomly(game: str, n_frames: int, seed: int) -> Play:
     """
     env = make_atari(game)
     env.action_space.seed(seed)
-    rows: list[Row] = []
-    episode = 0
-    with tqdm(total=n_frames, desc=f"Playing {game}", unit="frame", mininterval=1.0, disable=None) as progress:
-        while len(rows) < n_frames:
-            observation, _ = env.reset(seed=seed if episode == 0 else None)
-            done, start = False, len(rows)
-            while not done:
-                action = int(env.action_space.sample())
-                rows.append((observation[..., 0], action, env.unwrapped.ale.getRAM(), episode))
-                observation, _, terminated, truncated, _ = env.step(action)
-                done = terminated or truncated
-            rows.append((observation[..., 0], 0, env.unwrapped.ale.getRAM(), episode))
-            progress.update(len(rows) - start)
-            episode += 1
-    return as_play(rows, env)
+    n_seen = 0
+    with tqdm(total=n_frames, desc=f"Playing {game}", unit="frame", mininterval=1.0, disable=None) as bar:
 
+        def choose(observation: np.ndarray, is_start: bool) -> int | None:
+            nonlocal n_seen
+            # the last frame of the episode before counts, too
+            n_new = 1 + (is_start and n_seen > 0)
+            n_seen += n_new
+            bar.update(n_new)
+            return None if is_start and n_seen > n_frames else int(env.action_space.sample())
 
-def as_play(rows: list[Row], env: AtariWrapper) -> Play:
-    """
-    :param rows: frame (84, 84), action, memory (128,), number of the episode
-    :param env: the game
-    :return: the rows as columns
-    """
-    frames, actions, rams, episodes = (np.array(column) for column in zip(*rows, strict=True))
-    return Play(frames, actions, rams, episodes, int(env.action_space.n))
+        return play_game(env, seed, choose)
 
 
 def join(plays: Sequence[Play]) -> Play:

@@ -70,7 +70,10 @@ def draw_embeddings(
     n_columns = -(-len(layouts) // n_rows)
     width = 5.0 * n_columns + (0.0 if frames is None else 2.8)
     figure: Figure = require("matplotlib.figure").Figure(figsize=(width, 4.6 * n_rows + 0.4), layout="constrained")
-    panels, beside = (figure, None) if frames is None else figure.subfigures(1, 2, width_ratios=(5.0 * n_columns, 2.8))
+    panels: Any = figure
+    beside: Any = None
+    if frames is not None:
+        panels, beside = figure.subfigures(1, 2, width_ratios=(5.0 * n_columns, 2.8))  # type: ignore[misc]
     figure.suptitle(title)
     axes = panels.subplots(n_rows, n_columns, squeeze=False).ravel()
     for axis, (name, points) in zip(axes, layouts.items(), strict=False):

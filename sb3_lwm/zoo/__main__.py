@@ -50,7 +50,9 @@ SCRIPTS = {
     "plot_from_file": Script("rl_zoo3.plots.plot_from_file", (workarounds.require_results,)),
     "all_plots": Script("rl_zoo3.plots.all_plots"),
     # of this package
+    "embeddings": Script("sb3_lwm.zoo.embeddings"),
     "evaluate": Script("sb3_lwm.zoo.evaluate"),
+    "play": Script("sb3_lwm.zoo.play"),
     "record": Script("sb3_lwm.zoo.record"),
     "seeds": Script("sb3_lwm.zoo.seeds"),
     "resume": Script("sb3_lwm.zoo.resume"),

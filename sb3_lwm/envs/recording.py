@@ -1,0 +1,152 @@
+"""
+Recorded play of an Atari game: not its frames, but the seed and the actions, from which they come back.
+
+A recording is a JSON file of a few kilobytes::
+
+    {
+      "format": "sb3-lwm Atari recording", "version": 1,
+      "game": "montezuma_revenge",        name of the ROM
+      "seed": 0,                          of the first reset
+      "actions": [0, 0, 3, ...],          one for each step of four frames, numbers in the game's own set of actions
+      "action_meanings": ["NOOP", ...],   that set
+      "ram_sha256": "...",                of the console's memory at every observation, which a replay must show again
+      "made_with": {"ale_py": "0.12.1", ...}
+    }
+
+The environment is the one of :func:`~sb3_lwm.envs.atari_play.make_atari`: no sticky actions, up to 30 no-ops at the beginning,
+a lost life ends an episode.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from sb3_lwm.envs.atari_games import find_game
+from sb3_lwm.envs.atari_play import make_atari, play_game
+from sb3_lwm.type_aliases import Play
+
+FORMAT = {"format": "sb3-lwm Atari recording", "version": 1}
+PACKAGES = ("ale_py", "gymnasium", "stable_baselines3")
+
+
+class Recording(NamedTuple):
+    """What a file holds; see the module."""
+
+    game: str
+    seed: int
+    actions: tuple[int, ...]
+    action_meanings: tuple[str, ...]
+    ram_sha256: str
+    made_with: dict[str, str]
+
+
+def record(game: str, seed: int, actions: Sequence[int]) -> Recording:
+    """
+    :param game: as for :func:`~sb3_lwm.envs.atari_games.find_game`
+    :param seed: of the first reset
+    :param actions: one for each step, at least one
+    :return: the recording of a game in which these actions are taken
+    :raises ValueError: if there is no action, or one that the game does not know
+    """
+    rom, meanings = find_game(game).rom, _action_meanings(game)
+    taken = tuple(int(action) for action in actions)
+    _check_actions(taken, meanings, "these actions")
+    play = _play(rom, seed, taken)
+    return Recording(rom, seed, taken, meanings, _checksum(play), {name: version(name) for name in PACKAGES})
+
+
+def replay(recording: Recording) -> Play:
+    """
+    :param recording: of a game
+    :return: what there was to see: an observation more than actions, and one more for each episode that ended
+    :raises ValueError: if the game does not come out as it was recorded
+    """
+    play = _play(recording.game, recording.seed, recording.actions)
+    if _checksum(play) != recording.ram_sha256:
+        present = {name: version(name) for name in PACKAGES}
+        raise ValueError(
+            f"The recording of {recording.game} does not play as it did: the console's memory differs. It was made with "
+            f"{recording.made_with}, this is {present}: install those versions, or record anew."
+        )
+    return play
+
+
+def save(recording: Recording, path: Path) -> None:
+    """
+    :param recording: of a game
+    :param path: of the file, which appears when it is whole; its folder is made
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps({**FORMAT, **recording._asdict()}) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def load(path: Path, game: str | None = None) -> Recording:
+    """
+    :param path: of a file that :func:`save` has written
+    :param game: that it must be of, as for :func:`~sb3_lwm.envs.atari_games.find_game`; None for any
+    :return: the recording; nothing is played yet
+    :raises FileNotFoundError: if there is no such file
+    :raises ValueError: if it is no recording, or of another game, or has actions that the game does not know
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        recording = _from_content(content)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is no recording of an Atari game ({error!r}): make one with `python -m sb3_lwm.zoo play`."
+        ) from error
+    if game is not None and recording.game != find_game(game).rom:
+        raise ValueError(
+            f"{path} is a recording of {recording.game}, not of {find_game(game).rom}: choose another file, or the other game."
+        )
+    _check_actions(recording.actions, _action_meanings(recording.game), str(path))
+    return recording
+
+
+def _from_content(content: Any) -> Recording:
+    """
+    :param content: of the file
+    :return: the recording
+    :raises ValueError, KeyError, TypeError: if something is missing or of another type
+    """
+    found = {name: content[name] for name in FORMAT}
+    if found != FORMAT:
+        raise ValueError(f"its format is {found}, not {FORMAT}")
+    actions, seed = content["actions"], content["seed"]
+    if not isinstance(seed, int) or not all(type(action) is int for action in actions):
+        raise TypeError("seed and actions must be integers")
+    meanings, made_with = tuple(map(str, content["action_meanings"])), dict(content["made_with"])
+    return Recording(str(content["game"]), seed, tuple(actions), meanings, str(content["ram_sha256"]), made_with)
+
+
+def _check_actions(actions: tuple[int, ...], meanings: tuple[str, ...], where: str) -> None:
+    """:raises ValueError: if there is none, or one is out of range"""
+    if not actions:
+        raise ValueError(f"There is not a single action in {where}: play at least one step.")
+    wrong = [action for action in actions if not 0 <= action < len(meanings)]
+    if wrong:
+        raise ValueError(
+            f"Action {wrong[0]} in {where} is out of range: it must be from 0 to {len(meanings) - 1}, {meanings}."
+        )
+
+
+def _action_meanings(game: str) -> tuple[str, ...]:
+    return tuple(make_atari(game).unwrapped.get_action_meanings())  # type: ignore[attr-defined]
+
+
+def _play(rom: str, seed: int, actions: tuple[int, ...]) -> Play:
+    left = iter(tqdm(actions, desc=f"Playing {rom}", unit="step", mininterval=1.0, disable=None))
+    return play_game(make_atari(rom), seed, lambda observation, is_start: next(left, None))
+
+
+def _checksum(play: Play) -> str:
+    return hashlib.sha256(np.ascontiguousarray(play.rams).tobytes()).hexdigest()
