@@ -134,9 +134,8 @@ def _check_actions(actions: tuple[int, ...], meanings: tuple[str, ...], where: s
         raise ValueError(f"There is not a single action in {where}: play at least one step.")
     wrong = [action for action in actions if not 0 <= action < len(meanings)]
     if wrong:
-        raise ValueError(
-            f"Action {wrong[0]} in {where} is out of range: it must be from 0 to {len(meanings) - 1}, {meanings}."
-        )
+        names = ", ".join(meanings)
+        raise ValueError(f"Action {wrong[0]} in {where} is out of range: it must be from 0 to {len(meanings) - 1}, {names}.")
 
 
 def _action_meanings(game: str) -> tuple[str, ...]:

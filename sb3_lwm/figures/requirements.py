@@ -8,7 +8,7 @@ INSTALL = "pip install 'sb3-lwm[figures]'"
 
 def require(module: str) -> ModuleType:
     """
-    :param module: of a package of the extra ``video``
+    :param module: of a package of the extra ``figures``
     :return: the module
     :raises ImportError: if it is not installed; names the extra
     """

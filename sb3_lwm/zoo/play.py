@@ -8,6 +8,7 @@ and ``--agent zoo`` need no window; the latter plays with an agent that the Zoo 
 
 import argparse
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -79,10 +80,13 @@ def play_in_window(options: argparse.Namespace) -> list[int]:
     """
     try:
         import pygame
-        from gymnasium.utils.play import play
-    except (ImportError, gym.error.DependencyNotInstalled) as error:
+    except ImportError as error:
         raise ImportError("Playing in a window needs pygame: pip install 'sb3-lwm[figures]'.") from error
     check_display(pygame)
+    with warnings.catch_warnings():
+        # of plots in a window of their own, which are not used
+        warnings.filterwarnings("ignore", message=".*matplotlib is not installed")
+        from gymnasium.utils.play import play
     actions: list[int] = []
     env = SeededOnce(make_atari(options.rom, render_mode="rgb_array"))
     how = {"fps": options.fps, "zoom": options.zoom, "seed": options.seed}
