@@ -152,7 +152,7 @@ def newest(folder: Path) -> str:
 
 def steps_saved(folder: Path) -> int:
     """:return: the steps of the newest state of a run; 0 if there is none"""
-    return int(Path(newest(folder) or "state_0").name.removeprefix("state_"))
+    return int(Path(newest(folder) or "state_0").name.split("_")[1])
 
 
 def read_log(folder: Path) -> list[dict[str, str]]:

@@ -11,6 +11,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 from sb3_lwm.q_learning import SequenceDQN
 from sb3_lwm.training_state import content, files, replay
 from sb3_lwm.training_state.callback_state import set_callbacks_state
+from sb3_lwm.training_state.locking import check_unused
 from sb3_lwm.training_state.logs import restore_pending
 from sb3_lwm.training_state.random_state import set_random_state
 
@@ -94,7 +95,7 @@ class ResumableDQN(SequenceDQN):
         :param device: of the networks
         :param kwargs: arguments of the constructor that go before the saved ones; functions, which cannot be saved
         :return: the agent
-        :raises ValueError: if no state is complete, or an argument is missing
+        :raises ValueError: if no state is complete, an argument is missing, or the training is still running
         """
         spoilt = []
         for candidate in files.candidates(Path(path)):
@@ -104,6 +105,8 @@ class ResumableDQN(SequenceDQN):
             except files.SpoiltStateError as error:
                 spoilt.append(str(error))
                 continue
+            # its logs are about to be cut back
+            check_unused(candidate.parent)
             for message in spoilt:
                 warnings.warn(f"{message} An older state is taken, {candidate.name}.", stacklevel=2)
             model = cls(env=env, device=device, **content.loaded_arguments(state, kwargs))

@@ -1,6 +1,8 @@
 """How a training ends: by a signal, by an environment's error, by a number that is none. Each time it can go on."""
 
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from helpers import SHORT, RandomEnv, changed, make_labyrinths, make_random_envs, weights
-from resume_helpers import assert_same_training, go_on
+from resume_helpers import assert_same_training, close_log, go_on, train
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecFrameStack, VecMonitor
@@ -135,6 +137,27 @@ def test_states_of_another_training_are_not_mixed(tmp_path: Path) -> None:
             other.learn(100, callback(), reset_num_timesteps=keep)
     resumed = LWMDQN.load_training_state(tmp_path, make_labyrinths(4), device="cpu")
     resumed.learn(100, callback(), reset_num_timesteps=False)
+
+
+def test_a_training_that_runs_is_left_alone(tmp_path: Path) -> None:
+    """Another process would cut its logs and remove its states."""
+    model = train(make_model(), tmp_path, 200)
+    code = (
+        "import sys, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print('locked', flush=True); "
+        "sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / ".states.lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "locked\n"
+        before = (tmp_path / "progress.csv").read_bytes()
+        with pytest.raises(ValueError, match="states is in use: a training that is still running"):
+            LWMDQN.load_training_state(tmp_path, make_labyrinths(4))
+        with pytest.raises(ValueError, match="states is in use: a training that is still running"):
+            model.learn(10, TrainingStateCallback(tmp_path / "states"), reset_num_timesteps=False)
+        assert (tmp_path / "progress.csv").read_bytes() == before
+        # as a lost machine does
+        other.kill()
+    close_log(LWMDQN.load_training_state(tmp_path, make_labyrinths(4)))
 
 
 @pytest.mark.parametrize("arguments", [{"every_minutes": 0}, {"every_steps": -1}, {"keep_last": 0}])

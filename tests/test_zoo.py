@@ -227,7 +227,7 @@ def test_other_settings_are_selected_by_name() -> None:
     assert Path(path).name == "atari-small.yml" and Path(path).exists()
     for config in ("my.yml", "my_module.hyperparams", "folder/my-own.yml"):
         assert hyperparameters.resolve_variant(config) == config
-    with pytest.raises(ValueError, match=r"--conf-file atari-tiny: .*choose one of atari-small or a file"):
+    with pytest.raises(ValueError, match=r"--conf-file atari-tiny: .*choose one of atari-small, labyrinth-paper or a file"):
         hyperparameters.resolve_variant("atari-tiny")
     # never found by themselves
     assert find_hyperparameters("ALE/Pong-v5", is_atari=True).name == "atari.yml"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_lwm.training_state.files import find_states, remove_leftovers
+from sb3_lwm.training_state.locking import lock_folder
 
 if TYPE_CHECKING:
     from sb3_lwm.resumable_dqn import ResumableDQN
@@ -33,7 +34,8 @@ class TrainingStateCallback(BaseCallback):
     :param keep_last: how many states are kept. What has not changed between two of them takes room once
     :param on_signals: whether to write one on Ctrl-C and SIGTERM; in the main thread only
     :param verbose: 1: a line for each state
-    :raises ValueError: if a number is not positive
+    :raises ValueError: if a number is not positive; when the training starts, if the folder holds the states of another
+        training, or one that is running writes there
     """
 
     model: "ResumableDQN"
@@ -68,6 +70,8 @@ class TrainingStateCallback(BaseCallback):
             return
         if not hasattr(self.model, "save_training_state"):
             raise ValueError(f"TrainingStateCallback saves LWMDQN, not {type(self.model).__name__}: use CheckpointCallback.")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.model.at_end_of_learning(lock_folder(self.folder).release)
         self._check_folder(self.folder)
         remove_leftovers(self.folder)
         self._received = None
@@ -79,7 +83,6 @@ class TrainingStateCallback(BaseCallback):
                 self.model.at_end_of_learning(signal.signal, number, previous)
 
     def _check_folder(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         last = self.model.last_training_state
         states = find_states(folder)
         is_own = last is not None and last.parent.resolve() == folder.resolve()
