@@ -12,34 +12,20 @@ then::
 """
 
 import argparse
-import platform
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 import pandas as pd
-import rl_zoo3
-import stable_baselines3
-import torch as th
 import yaml
 from stable_baselines3.common.utils import set_random_seed
 from tqdm import tqdm
+from versions import VERSIONS
 
-import sb3_lwm
 from sb3_lwm.evaluation import play_games
 from sb3_lwm.zoo import evaluate, register
 
 EVALUATION_SEED = 10_000  # its environments' seeds are those of no training run
-VERSIONS = {
-    "sb3_lwm": sb3_lwm.__version__,
-    "stable_baselines3": stable_baselines3.__version__,
-    "rl_zoo3": rl_zoo3.__version__,
-    "gymnasium": gymnasium.__version__,
-    "torch": th.__version__,
-    "numpy": np.__version__,
-    "python": platform.python_version(),
-}
 
 
 def find_runs(folders: list[Path]) -> list[Path]:

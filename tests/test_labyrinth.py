@@ -1,11 +1,12 @@
 """The labyrinth: its rules, its statistics against known values, and its manners towards Gymnasium and SB3."""
 
-from collections import Counter, deque
+from collections import Counter
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env as check_gymnasium_env
+from labyrinth_bounds import BOUNDS, bound, distances_from
 from stable_baselines3.common.env_checker import check_env as check_sb3_env
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
@@ -44,63 +45,6 @@ def make_hand_made_env(start, render_mode=None):
     while env.position != start:
         env.reset()
     return env
-
-
-def measure_distances(passages, start):
-    """
-    :param passages: shape (size, size, 4), bool
-    :param start: row and column
-    :return: steps from the start to every cell that can be reached, keyed by (row, column)
-    """
-    distances = {start: 0}
-    queue = deque([start])
-    while queue:
-        row, column = queue.popleft()
-        for action in np.flatnonzero(passages[row, column]):
-            neighbour = (row + SHIFTS[action][0], column + SHIFTS[action][1])
-            if neighbour not in distances:
-                distances[neighbour] = distances[row, column] + 1
-                queue.append(neighbour)
-    return distances
-
-
-def play_depth_first(env, random):
-    """
-    Play one episode with a perfect memory, which needs the observations only.
-
-    :param env: environment without a time limit
-    :param random: generator that chooses among the unvisited branches
-    :return: number of steps
-    """
-    observation, _ = env.reset()
-    here, seen, way_back, steps, terminated = (0, 0), {(0, 0)}, [], 0, False
-    while not terminated:
-        steps_to = {action: (here[0] + SHIFTS[action][0], here[1] + SHIFTS[action][1]) for action in range(4)}
-        branches = [action for action in np.flatnonzero(observation) if steps_to[action] not in seen]
-        if branches:
-            action = random.choice(branches)
-            way_back.append((action + 2) % 4)
-        else:
-            action = way_back.pop()
-        observation, _, terminated, _, _ = env.step(action)
-        here = steps_to[action]
-        seen.add(here)
-        steps += 1
-    return steps
-
-
-def play_randomly(env, random, limit=1000):
-    """
-    :param env: environment without a time limit
-    :param random: generator of the actions
-    :param limit: steps after which the episode is cut
-    :return: number of steps
-    """
-    env.reset()
-    for step, action in enumerate(random.integers(4, size=limit), start=1):
-        if env.step(action)[2]:
-            return step
-    return limit
 
 
 def enumerate_depth_first_trees(size):
@@ -165,7 +109,7 @@ def test_labyrinth_is_a_spanning_tree(size):
         np.testing.assert_array_equal(passages[:, :-1, RIGHT], passages[:, 1:, LEFT])
         np.testing.assert_array_equal(passages[:-1, :, DOWN], passages[1:, :, UP])
         assert passages.sum() == 2 * (size * size - 1)
-        assert len(measure_distances(passages, (0, 0))) == size * size
+        assert len(distances_from(passages, (0, 0))) == size * size
 
 
 def test_first_passage_is_down_or_right_with_equal_probability():
@@ -309,32 +253,19 @@ def test_integer_actions_of_every_kind(action):
 # Known results
 
 
-@pytest.mark.parametrize(("size", "known"), [(3, 10.3), (4, 20.1), (5, 33.0), (6, 49.1)])
-def test_shortest_walk_matches_the_known_mean(size, known):
-    # In a tree a walk through all cells takes every passage twice, save those on the way to the cell it ends in.
-    env = PartiallyObservableLabyrinthEnv(size)
-    env.reset(seed=4)
-    lengths = []
-    for _ in range(500):
-        env.reset()
-        lengths.append(2 * (size * size - 1) - max(measure_distances(env.passages, env.position).values()))
-    assert np.mean(lengths) == pytest.approx(known, rel=0.03)
-
-
-@pytest.mark.parametrize(("size", "known"), [(3, 11.7), (4, 23.6), (5, 39.9), (6, 60.1)])
-def test_perfect_memory_matches_the_known_mean(size, known):
-    env = PartiallyObservableLabyrinthEnv(size)
-    env.reset(seed=5)
-    random = np.random.default_rng(5)
-    assert np.mean([play_depth_first(env, random) for _ in range(300)]) == pytest.approx(known, rel=0.03)
-
-
-@pytest.mark.parametrize(("size", "known", "tolerance"), [(3, 154, 15), (4, 480, 40)])
-def test_random_walk_matches_the_known_mean(size, known, tolerance):
-    env = PartiallyObservableLabyrinthEnv(size)
-    env.reset(seed=6)
-    random = np.random.default_rng(6)
-    assert np.mean([play_randomly(env, random) for _ in range(300)]) == pytest.approx(known, abs=tolerance)
+@pytest.mark.parametrize(
+    ("agent", "size", "known", "tolerance"),
+    [
+        *(("map-known", size, known, 0.03) for size, known in ((3, 10.3), (4, 20.1), (5, 33.0), (6, 49.1))),
+        *(("search", size, known, 0.03) for size, known in ((3, 11.7), (4, 23.6), (5, 39.9), (6, 60.1))),
+        *(("random", size, known, 0.1) for size, known in ((3, 154), (4, 480))),
+    ],
+)
+def test_known_means(agent: str, size: int, known: float, tolerance: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bounds that the results are compared with."""
+    walk, _ = BOUNDS[agent]
+    monkeypatch.setitem(BOUNDS, agent, (walk, 300))
+    assert np.mean(bound(agent, size, seed=6)) == pytest.approx(known, rel=tolerance)
 
 
 # Rendering

@@ -1,6 +1,5 @@
 """The benchmark's probes find what is in an embedding, and only that."""
 
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,8 +13,7 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.fixture
-def probes(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+def probes() -> ModuleType:
     import probes
 
     return probes
