@@ -46,6 +46,10 @@ def test_layout_keeps_neighbours() -> None:
     assert to_own.max() < to_other.min()
 
 
+def test_layout_of_a_single_place() -> None:
+    np.testing.assert_array_equal(lay_out(np.full((T, 3), 0.7)), np.zeros((T, 2)))
+
+
 @pytest.mark.parametrize("n_steps", [0, 12, 30])
 def test_too_short(n_steps: int) -> None:
     with pytest.raises(ValueError, match=f"trajectory of {n_steps} steps is too short .* perplexity of 30"):

@@ -40,12 +40,15 @@ def lay_out(latents: npt.NDArray[Any], seed: int = 0, perplexity: float = PERPLE
     :param latents: (T, Z) float
     :param seed: of t-SNE, which leaves all other generators alone
     :param perplexity: of t-SNE
-    :return: (T, 2) float32
+    :return: (T, 2) float32; zeros if nothing ever changes
     :raises ImportError: if scikit-learn is not installed
     :raises ValueError: if there are too few steps
     """
     check_trajectory(len(latents), perplexity)
     deviations = latents.std(axis=0)
+    if not deviations.any():
+        # an agent that stands before a wall: one and the same place, which t-SNE would divide by
+        return np.zeros((len(latents), 2), np.float32)
     # a dimension that says nothing at all stays 0
     standardised = (latents - latents.mean(axis=0)) / np.where(deviations > 0.0, deviations, 1.0)
     tsne = require("sklearn.manifold").TSNE(perplexity=perplexity, init="pca", random_state=seed)
