@@ -45,12 +45,12 @@ def lay_out(latents: npt.NDArray[Any], seed: int = 0, perplexity: float = PERPLE
     :raises ValueError: if there are too few steps
     """
     check_trajectory(len(latents), perplexity)
-    deviations = latents.std(axis=0)
-    if not deviations.any():
+    changes = np.ptp(latents, axis=0) > 0.0
+    if not changes.any():
         # an agent that stands before a wall: one and the same place, which t-SNE would divide by
         return np.zeros((len(latents), 2), np.float32)
     # a dimension that says nothing at all stays 0
-    standardised = (latents - latents.mean(axis=0)) / np.where(deviations > 0.0, deviations, 1.0)
+    standardised = (latents - latents.mean(axis=0)) / np.where(changes, latents.std(axis=0), 1.0)
     tsne = require("sklearn.manifold").TSNE(perplexity=perplexity, init="pca", random_state=seed)
     return tsne.fit_transform(standardised)
 
