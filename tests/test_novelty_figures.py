@@ -92,10 +92,10 @@ def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"episode\.avi: a video is one of \.mp4, \.gif"):
         write_video(EPISODE, tmp_path / "episode.avi", 4.0)
     monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", lambda: (_ for _ in ()).throw(RuntimeError("none")))
-    with pytest.raises(ImportError, match=r"needs the program ffmpeg, .* pip install 'sb3-lwm\[video\]'"):
+    with pytest.raises(ImportError, match=r"needs the program ffmpeg, .* pip install 'sb3-lwm\[figures\]'"):
         write_video(EPISODE, tmp_path / "episode.mp4", 4.0)
     for module, suffix in (("imageio", ".mp4"), ("matplotlib.figure", ".gif")):
         monkeypatch.setitem(sys.modules, module, None)
-        with pytest.raises(ImportError, match=rf"need {module}: pip install 'sb3-lwm\[video\]'"):
+        with pytest.raises(ImportError, match=rf"need {module}: pip install 'sb3-lwm\[figures\]'"):
             write_video(EPISODE, tmp_path / f"episode{suffix}", 4.0)
     assert not list(tmp_path.iterdir())

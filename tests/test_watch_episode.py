@@ -97,5 +97,5 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match="in one environment, not 2"):
         watch_episode(make_policy(pair), pair, 1)
     blind = make_random_envs()
-    with pytest.raises(ValueError, match="render mode is None, an episode is watched with rgb_array_list"):
+    with pytest.raises(ValueError, match="render mode is None, an episode is watched with rgb_array_list or ansi_list"):
         watch_episode(make_policy(blind), blind, 1)

@@ -110,7 +110,7 @@ def test_entry_names_the_scripts(
     output = "".join(capsys.readouterr())
     assert "python -m sb3_lwm.zoo" in output
     assert not arguments or ("record_video" in output and "plot_train" in output)
-    own = "sb3-lwm (embeddings, evaluate, play, record, seeds, resume, sweep, sweep_report)"
+    own = "sb3-lwm (embeddings, evaluate, play, record, seeds, resume, sweep, sweep_report, watch)"
     assert "--help" not in arguments or own in " ".join(output.split())
 
 

@@ -90,5 +90,5 @@ def test_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "imageio", None)
     record.parse(["--env", "POL-3x3-v0", "--output", "a.gif"])
     # before a model is loaded or a step is played
-    with pytest.raises(ImportError, match=r"need imageio: pip install 'sb3-lwm\[video\]'"):
+    with pytest.raises(ImportError, match=r"need imageio: pip install 'sb3-lwm\[figures\]'"):
         record.parse(["--env", "POL-3x3-v0", "--output", "a.gif", "b.mp4"])

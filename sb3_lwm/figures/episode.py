@@ -16,7 +16,7 @@ from sb3_lwm.type_aliases import RecurrentState
 class WatchedEpisode(NamedTuple):
     """A whole game with all its lives, or its beginning, after ``T`` steps."""
 
-    frames: list[npt.NDArray[np.uint8]]  # (T + 1) pictures, (height, width, 3), the first one of the reset
+    frames: list[Any]  # (T + 1) pictures, (height, width, 3) uint8, or texts, the first one of the reset
     intrinsic_rewards: npt.NDArray[np.float64]  # (T + 1,), of what each picture shows; NaN for the reset
     score: float  # sum of the environment's rewards
 
@@ -30,7 +30,7 @@ def watch_episode(policy: LWMPolicy, env: VecEnv, max_steps: int, epsilon: float
 
     :param policy: of an agent with a world model
     :param env: one environment, in a ``Monitor``, and in Gymnasium's ``RenderCollection`` with ``reset_clean=False``, or an
-        :class:`~sb3_lwm.AtariVecEnv`; both rendering ``"rgb_array"``
+        :class:`~sb3_lwm.AtariVecEnv`; both rendering ``"rgb_array"``, or texts, ``"ansi"``
     :param max_steps: after which nothing more is played
     :param epsilon: share of random actions, drawn from NumPy's global generator
     :return: the episode
@@ -60,9 +60,10 @@ def _check(policy: LWMPolicy, env: VecEnv) -> None:
         raise ValueError("This policy has no world model, and so no intrinsic reward: train with use_world_model=True.")
     if env.num_envs != 1:
         raise ValueError(f"An episode is watched in one environment, not {env.num_envs}.")
-    needed = "rgb_array" if isinstance(env.unwrapped, AtariVecEnv) else "rgb_array_list"
-    if env.render_mode != needed:
-        raise ValueError(f"The environment's render mode is {env.render_mode}, an episode is watched with {needed}.")
+    needed = ["rgb_array"] if isinstance(env.unwrapped, AtariVecEnv) else ["rgb_array_list", "ansi_list"]
+    if env.render_mode not in needed:
+        modes = " or ".join(needed)
+        raise ValueError(f"The environment's render mode is {env.render_mode}, an episode is watched with {modes}.")
 
 
 def _intrinsic_reward(policy: LWMPolicy, observation: Any, state: RecurrentState) -> float:
@@ -78,11 +79,11 @@ def _intrinsic_reward(policy: LWMPolicy, observation: Any, state: RecurrentState
     return float(policy.world_model.observe(tensors, state.predicted_latents, goes_on)[1])
 
 
-def _frame(env: VecEnv, before_the_end: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
+def _frame(env: VecEnv, before_the_end: Any = None) -> Any:
     """
     :param env: see :func:`watch_episode`
     :param before_the_end: if this step was the last: the picture before it
-    :return: (height, width, 3) uint8, what the last step led to
+    :return: (height, width, 3) uint8 or a text, what the last step led to
     """
     rendered = env.env_method("render")[0]
     if isinstance(env.unwrapped, AtariVecEnv):

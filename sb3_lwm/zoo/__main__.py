@@ -58,6 +58,7 @@ SCRIPTS = {
     "resume": Script("sb3_lwm.zoo.resume"),
     "sweep": Script("sb3_lwm.zoo.sweep"),
     "sweep_report": Script("sb3_lwm.zoo.sweep_report"),
+    "watch": Script("sb3_lwm.zoo.watch"),
 }
 
 

@@ -82,19 +82,19 @@ def check_player_options(parser: argparse.ArgumentParser, options: argparse.Name
         parser.error(f"--eps {options.eps}: a share of the actions, from 0 to 1.")
 
 
-def make_env(options: argparse.Namespace, run: str, with_frames: bool = False) -> VecEnv:
+def make_env(options: argparse.Namespace, run: str, render_mode: str | None = None) -> VecEnv:
     """
     :param options: of the command line
     :param run: folder of the training, whose wrappers and ``env_kwargs`` are used
-    :param with_frames: whether they render, as :func:`sb3_lwm.figures.watch_episode` asks for
+    :param render_mode: None, or ``"rgb_array"`` or ``"ansi"`` for :func:`sb3_lwm.figures.watch_episode`
     :return: the environments, which report whole games
     :raises ValueError: if ``--max-episode-steps`` is given and ``native_atari`` is not among the wrappers
     """
     hyperparameters, statistics = get_saved_hyperparams(os.path.join(run, EnvironmentName(options.env)), test_mode=True)
     is_native = _set_native_atari(hyperparameters, options)
     env_kwargs = _env_kwargs(hyperparameters, run, options.env)
-    if with_frames:
-        env_kwargs = {**env_kwargs, "render_mode": "rgb_array"}
+    if render_mode is not None:
+        env_kwargs = {**env_kwargs, "render_mode": render_mode}
         if not is_native:
             collector = {"gymnasium.wrappers.RenderCollection": {"reset_clean": False}}
             hyperparameters["env_wrapper"] = [*_as_list(hyperparameters.get("env_wrapper")), collector]

@@ -97,7 +97,7 @@ def main() -> None:
     options = parse()
     policy, run = load_policy(options)
     set_random_seed(options.seed)
-    env = make_env(options, run, with_frames=True)
+    env = make_env(options, run, render_mode="rgb_array")
     try:
         episode = watch_episode(policy, env, options.n_timesteps, policy.evaluation_eps)
         fps = options.fps or frames_per_second(env)

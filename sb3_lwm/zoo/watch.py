@@ -1,0 +1,102 @@
+"""
+``python -m sb3_lwm.zoo watch``: a trained agent in the terminal, and how new each step was to it.
+
+It plays one episode in an environment that draws itself as text, such as the labyrinths; then the steps are shown one after
+the other, with the intrinsic reward as a bar. Where the output is no terminal, all steps are printed at once.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+
+import gymnasium as gym
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+from stable_baselines3.common.utils import set_random_seed
+
+from sb3_lwm.figures import WatchedEpisode, find_spikes, watch_episode
+from sb3_lwm.zoo.evaluate import add_player_options, check_player_options, make_env
+from sb3_lwm.zoo.record import load_policy
+
+# characters of the longest bar
+BAR = 40
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """
+    :param arguments: of the command line, by default ``sys.argv``
+    :return: the options
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m sb3_lwm.zoo watch", description="A trained agent in the terminal, with its intrinsic reward."
+    )
+    add_player_options(parser)
+    parser.add_argument("-n", "--n-timesteps", type=int, default=200, help="steps at most")
+    parser.add_argument("--fps", type=float, default=4.0, help="steps a second")
+    options = parser.parse_args(arguments)
+    check_player_options(parser, options)
+    options.n_envs = 1
+    if options.n_timesteps < 1:
+        parser.error(f"--n-timesteps {options.n_timesteps}: at least 1.")
+    if not options.fps > 0.0:
+        parser.error(f"--fps {options.fps}: more than 0.")
+    if options.env in gym.registry:
+        modes = gym.make(options.env).metadata.get("render_modes", [])
+        if "ansi" not in modes:
+            parser.error(
+                f"--env {options.env} does not draw itself as text, only as {', '.join(modes) or 'nothing'}: "
+                "`python -m sb3_lwm.zoo record` makes a video."
+            )
+    return options
+
+
+def steps(episode: WatchedEpisode) -> Iterator[Group]:
+    """
+    :param episode: whose frames are texts
+    :return: what is shown at each step: the frame, and the intrinsic reward as a bar, red where it is highest
+    """
+    rewards, spikes = episode.intrinsic_rewards, find_spikes(episode.intrinsic_rewards)
+    highest = max((abs(float(reward)) for reward in rewards[1:]), default=0.0) or 1.0
+    for step, (frame, reward) in enumerate(zip(episode.frames, rewards, strict=True)):
+        # nothing was expected at the reset
+        length = 0 if step == 0 else round(BAR * max(float(reward), 0.0) / highest)
+        value = "" if step == 0 else f"{reward:+.2f} "
+        line = Text(f"step {step:4d}  intrinsic reward {value:>8}")
+        line.append("█" * length, style="red" if step in spikes else "blue")
+        yield Group(Text(frame), line)
+
+
+def show(episode: WatchedEpisode, console: Console, fps: float) -> None:
+    """
+    :param episode: whose frames are texts
+    :param console: a terminal, or anything that is written to
+    :param fps: steps a second in a terminal
+    """
+    if not console.is_terminal:
+        for picture in steps(episode):
+            console.print(picture)
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        for picture in steps(episode):
+            live.update(picture, refresh=True)
+            time.sleep(1.0 / fps)
+
+
+def main() -> None:
+    """Play the episode, and show it."""
+    options = parse()
+    policy, run = load_policy(options)
+    set_random_seed(options.seed)
+    env = make_env(options, run, render_mode="ansi")
+    try:
+        episode = watch_episode(policy, env, options.n_timesteps, policy.evaluation_eps)
+    finally:
+        env.close()
+    console = Console(highlight=False)
+    show(episode, console, options.fps)
+    console.print(f"{options.env}: {len(episode.frames) - 1} steps, score {episode.score:g}")
+
+
+if __name__ == "__main__":
+    main()
