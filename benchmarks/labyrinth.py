@@ -13,62 +13,87 @@ depth-first search with a perfect memory, the shortest walk of somebody who know
 import argparse
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 from labyrinth_bounds import BOUNDS, bound
-from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import get_monitor_files
-from stable_baselines3.common.utils import set_random_seed
 from tqdm import tqdm
 from versions import VERSIONS
+from zoo_scores import score
 
-from sb3_lwm import LWMDQN
-from sb3_lwm.evaluation import play_games
 from sb3_lwm.training_state.files import find_states
+from sb3_lwm.zoo import register
 
-# its environments' seeds are those of no training
-EVALUATION_SEED, EVALUATION_EPISODES = 10_000, 128
-# agents that are trained, and what they change in the settings
-TRAINED: dict[str, list[str]] = {"dqn": ["use_world_model:False"], "lwm_dqn": []}
+EVALUATION_EPISODES = 128
+HERE = Path(__file__).parent
+# module beside this one with the policies of ablations
+VARIANTS = "labyrinth_variants"
+
+
+class Agent(NamedTuple):
+    """How an agent is trained."""
+
+    algo: str = "lwm_dqn"
+    # of the Zoo's -params
+    params: tuple[str, ...] = ()
+    # settings in place of those that ship
+    conf_file: str | None = None
+
+
+AGENTS = {"dqn": Agent(params=("use_world_model:False",)), "lwm_dqn": Agent()}
 
 
 class Cell(NamedTuple):
-    """A training."""
+    """A training, whose log folder has no other."""
 
     size: int
-    agent: str
+    name: str
+    agent: Agent
     seed: int
+    logs: Path
 
     @property
     def env_id(self) -> str:
         """:return: of the labyrinth"""
         return f"POL-{self.size}x{self.size}-v0"
 
-    def logs(self, options: argparse.Namespace) -> Path:
-        """:return: the log folder of this training alone"""
-        return options.runs / f"{self.agent}_{self.size}_{self.seed}"
-
-    def run(self, options: argparse.Namespace) -> Path:
+    @property
+    def run(self) -> Path:
         """:return: the folder of its run"""
-        return self.logs(options) / "lwm_dqn" / f"{self.env_id}_1"
+        return self.logs / self.agent.algo / f"{self.env_id}_1"
 
-    def checkpoints(self, options: argparse.Namespace) -> dict[int, Path]:
+    def checkpoints(self) -> dict[int, Path]:
         """:return: the models on the way, by their steps"""
-        paths = self.run(options).glob("rl_model_*_steps.zip")
+        paths = self.run.glob("rl_model_*_steps.zip")
         return dict(sorted((int(path.name.split("_")[2]), path) for path in paths))
 
-    def is_finished(self, options: argparse.Namespace) -> bool:
-        """:return: whether the last of its models is there"""
-        return options.steps in self.checkpoints(options)
+
+def make_cells(options: argparse.Namespace, agents: Mapping[str, Agent]) -> list[Cell]:
+    """
+    :param options: of the command line
+    :param agents: that can be trained, by name
+    :return: the trainings; other settings have other folders
+    """
+    settings = re.sub(r"[^\w.-]+", "-", settings_name(options))
+    trained = [name for name in options.agents if name in agents]
+    return [
+        Cell(size, name, agents[name], seed, options.runs / f"{settings}_{name}_{size}_{seed}")
+        for size, name, seed in itertools.product(options.sizes, trained, options.seeds)
+    ]
+
+
+def settings_name(options: argparse.Namespace) -> str:
+    """:return: what tells these settings from others"""
+    return " ".join([Path(options.conf_file or "labyrinth").stem, *options.params])
 
 
 def command(cell: Cell, options: argparse.Namespace) -> list[str]:
@@ -78,15 +103,17 @@ def command(cell: Cell, options: argparse.Namespace) -> list[str]:
     :return: what trains it, from where it stopped
     """
     zoo = [sys.executable, "-m", "sb3_lwm.zoo"]
-    if find_states(cell.run(options) / "states"):
-        return [*zoo, "resume", str(cell.run(options))]
+    if find_states(cell.run / "states"):
+        return [*zoo, "resume", str(cell.run)]
     # stopped before its first state: a second run would get another number
-    shutil.rmtree(cell.logs(options), ignore_errors=True)
-    what = ["--algo", "lwm_dqn", "--env", cell.env_id, "--seed", str(cell.seed), "-n", str(options.steps)]
-    how = ["--num-threads", "1", "--eval-freq", "-1", "--save-freq", str(options.interval), "-f", str(cell.logs(options))]
-    conf = ["--conf-file", options.conf_file] if options.conf_file else []
-    changes = [*TRAINED[cell.agent], *options.params]
-    return [*zoo, "train", *what, *how, *conf, *(["-params", *changes] if changes else [])]
+    shutil.rmtree(cell.logs, ignore_errors=True)
+    what = ["--algo", cell.agent.algo, "--env", cell.env_id, "--seed", str(cell.seed), "-n", str(options.steps)]
+    how = ["--num-threads", "1", "--eval-freq", "-1", "--save-freq", str(options.interval), "-f", str(cell.logs)]
+    conf_file = cell.agent.conf_file or options.conf_file
+    conf = ["--conf-file", conf_file] if conf_file else []
+    changes = [*cell.agent.params, *options.params]
+    packages = ["--gym-packages", VARIANTS] if cell.agent.algo == "lwm_dqn" else []
+    return [*zoo, "train", *what, *how, *conf, *packages, *(["-params", *changes] if changes else [])]
 
 
 def train(cell: Cell, options: argparse.Namespace) -> None:
@@ -95,13 +122,17 @@ def train(cell: Cell, options: argparse.Namespace) -> None:
     :param options: of the command line
     :raises RuntimeError: if the training fails; says where its output is
     """
-    options.runs.mkdir(parents=True, exist_ok=True)
-    output = options.runs / f"{cell.agent}_{cell.size}_{cell.seed}.txt"
-    arguments = command(cell, options)
+    arguments, output = command(cell, options), cell.logs.with_suffix(".txt")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    variables = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path}
     with open(output, "a", encoding="utf-8") as file:
-        code = subprocess.run(arguments, stdout=file, stderr=file, env={"OMP_NUM_THREADS": "1", **os.environ}).returncode
-    if code != 0 or not cell.is_finished(options):
-        raise RuntimeError(f"The training of {cell} ended with exit code {code} before its last step, see {output}.")
+        code = subprocess.run(arguments, stdout=file, stderr=file, env=variables).returncode
+    if code != 0 or options.steps not in cell.checkpoints():
+        raise RuntimeError(
+            f"The training of {cell.name}, size {cell.size}, seed {cell.seed} ended with exit code {code} before its last "
+            f"step, see {output}."
+        )
 
 
 def train_all(cells: Sequence[Cell], options: argparse.Namespace) -> None:
@@ -111,11 +142,14 @@ def train_all(cells: Sequence[Cell], options: argparse.Namespace) -> None:
         ThreadPoolExecutor(options.jobs) as pool,
         tqdm(total=len(cells) * n_models, desc="Training", unit=f"{options.interval} steps", mininterval=1.0) as bar,
     ):
-        futures: list[Future[None]] = [pool.submit(train, cell, options) for cell in cells if not cell.is_finished(options)]
+        futures: list[Future[None]] = [
+            pool.submit(train, cell, options) for cell in cells if options.steps not in cell.checkpoints()
+        ]
         while not all(future.done() for future in futures):
-            bar.update(sum(len(cell.checkpoints(options)) for cell in cells) - bar.n)
+            if n_new := sum(len(cell.checkpoints()) for cell in cells) - bar.n:
+                bar.update(n_new)
             time.sleep(1.0)
-        bar.update(sum(len(cell.checkpoints(options)) for cell in cells) - bar.n)
+        bar.update(sum(len(cell.checkpoints()) for cell in cells) - bar.n)
     failures = [str(error) for future in futures if (error := future.exception()) is not None]
     if failures:
         raise SystemExit("\n".join(failures))
@@ -139,26 +173,20 @@ def learning_curve(run: Path, interval: int) -> pd.DataFrame:
     return curve.rename_axis("steps").reset_index().assign(kind="training")
 
 
-def summary(lengths: np.ndarray) -> dict[str, Any]:
-    """:return: columns of the CSV"""
-    return {"mean_steps": lengths.mean(), "standard_deviation": lengths.std(), "episodes": len(lengths)}
-
-
-def evaluate(cell: Cell, options: argparse.Namespace) -> pd.DataFrame:
+def evaluate(cell: Cell) -> pd.DataFrame:
     """
     :param cell: that is finished
-    :param options: of the command line
     :return: a row for each of its models; kept beside them, so that none is evaluated twice
     """
-    path = cell.run(options) / "evaluations.csv"
+    path = cell.run / "evaluations.csv"
     rows = pd.read_csv(path).to_dict("records") if path.exists() else []
-    for steps, checkpoint in cell.checkpoints(options).items():
+    for steps in cell.checkpoints():
         if steps in [row["steps"] for row in rows]:
             continue
-        set_random_seed(EVALUATION_SEED)
-        env = make_vec_env(cell.env_id, n_envs=16, seed=EVALUATION_SEED)
-        games = play_games(LWMDQN.load(checkpoint, device="cpu"), env, EVALUATION_EPISODES).first_started
-        rows.append({"steps": steps, **summary(np.array([game.length for game in games])), "kind": "evaluation"})
+        found = score(cell.run, EVALUATION_EPISODES, steps)
+        # a step costs 1
+        columns = {"mean_steps": -found["mean_score"], **{name: found[name] for name in ("standard_deviation", "episodes")}}
+        rows.append({"steps": steps, **columns, "kind": "evaluation"})
         write(pd.DataFrame(rows), path)
     return pd.DataFrame(rows)
 
@@ -171,11 +199,11 @@ def write(table: pd.DataFrame, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def parse(agents: Mapping[str, Agent], doc: str | None, sizes: Sequence[int], arguments: Sequence[str] | None) -> Any:
     """:return: the options"""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="+", choices=[3, 4, 5, 6], default=[3, 4, 5], help="of the labyrinths")
-    parser.add_argument("--agents", nargs="+", choices=[*BOUNDS, *TRAINED], default=[*BOUNDS, *TRAINED], help="who walks")
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", choices=[3, 4, 5, 6], default=sizes, help="of the labyrinths")
+    parser.add_argument("--agents", nargs="+", choices=[*BOUNDS, *agents], default=[*BOUNDS, *agents], help="who walks")
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102], help="of the trainings")
     parser.add_argument("--steps", type=int, default=1_000_000, help="of a training")
     parser.add_argument("--interval", type=int, default=100_000, help="steps between two rows")
@@ -190,24 +218,32 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def main() -> None:
+def main(
+    agents: Mapping[str, Agent] = AGENTS,
+    doc: str | None = __doc__,
+    sizes: Sequence[int] = (3, 4, 5),
+    arguments: Sequence[str] | None = None,
+) -> None:
     """Train, evaluate, write the CSV, print the table."""
-    options = parse()
+    options = parse(agents, doc, sizes, arguments)
+    register()
     parts = []
-    for size, agent in itertools.product(options.sizes, [agent for agent in options.agents if agent in BOUNDS]):
-        parts.append(pd.DataFrame([{"size": size, "agent": agent, **summary(bound(agent, size)), "kind": "bound"}]))
-    trained = [agent for agent in options.agents if agent in TRAINED]
-    cells = [Cell(*parts) for parts in itertools.product(options.sizes, trained, options.seeds)]
+    for size, name in itertools.product(options.sizes, [name for name in options.agents if name in BOUNDS]):
+        lengths = bound(name, size)
+        columns = {"mean_steps": lengths.mean(), "standard_deviation": lengths.std(), "episodes": len(lengths)}
+        parts.append(pd.DataFrame([{"size": size, "agent": name, **columns, "kind": "bound"}]))
+    cells = make_cells(options, agents)
     train_all(cells, options)
     for cell in tqdm(cells, desc="Evaluating", unit="training", disable=None):
-        curve = pd.concat([learning_curve(cell.run(options), options.interval), evaluate(cell, options)])
-        settings = options.conf_file or "labyrinth"
-        parts.append(curve.assign(**cell._asdict(), settings=" ".join([settings, *options.params])))
+        curve = pd.concat([learning_curve(cell.run, options.interval), evaluate(cell)])
+        columns = {"size": cell.size, "agent": cell.name, "seed": cell.seed, "settings": settings_name(options)}
+        parts.append(curve.assign(**columns))
     results = pd.concat(parts, ignore_index=True).assign(**VERSIONS)
     write(results, options.output)
     shown = results[(results.kind == "bound") | ((results.kind == "evaluation") & (results.steps == options.steps))]
-    table = shown.assign(seed=shown.get("seed", pd.Series(dtype=float)).fillna(-1).astype(int))
-    print(table.pivot_table("mean_steps", ["size", "agent"], "seed", sort=False).to_string(float_format="%.2f", na_rep=""))
+    seeds = shown["seed"].fillna(-1).astype(int).astype(str).replace("-1", "") if "seed" in shown else ""
+    table = shown.assign(seed=seeds).pivot_table("mean_steps", ["size", "agent"], "seed", sort=False)
+    print(table.to_string(float_format="%.2f", na_rep=""))
 
 
 if __name__ == "__main__":

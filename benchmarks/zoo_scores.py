@@ -42,10 +42,11 @@ def find_runs(folders: list[Path]) -> list[Path]:
     return runs
 
 
-def score(run: Path, n_episodes: int) -> dict[str, Any]:
+def score(run: Path, n_episodes: int, checkpoint: int | None = None) -> dict[str, Any]:
     """
     :param run: a run folder of the Zoo: folder/algorithm/environment_number
     :param n_episodes: how many count
+    :param checkpoint: steps of a model on the way; None for the last model
     :return: a row of the CSV; an LWMDQN plays with its ``evaluation_eps``, other algorithms as ``enjoy`` lets them
     """
     number = run.name.rsplit("_", 1)[1]
@@ -56,7 +57,8 @@ def score(run: Path, n_episodes: int) -> dict[str, Any]:
     env_id = arguments["env"]
     which = ["--env", env_id, "--algo", run.parent.name, "-f", str(run.parents[1]), "--exp-id", number]
     how = ["--n-games", str(n_episodes), "--n-envs", "20", "--seed", str(EVALUATION_SEED), "--device", "cpu"]
-    options = evaluate.parse([*which, *how])
+    when = [] if checkpoint is None else ["--load-checkpoint", str(checkpoint)]
+    options = evaluate.parse([*which, *how, *when])
     model, path, deterministic = evaluate.load_player(options)
     set_random_seed(EVALUATION_SEED)
     env = evaluate.make_env(options, str(path))

@@ -1,22 +1,30 @@
 """The harness of the labyrinth results: what it trains, what it leaves alone, and what it makes of a run."""
 
 import argparse
+import inspect
+import sys
 from pathlib import Path
 from typing import Any
 
+import ablations
 import labyrinth
+import labyrinth_variants
 import numpy as np
 import pandas as pd
 import pytest
+import torch as th
 from helpers import SHORT, make_labyrinths
 
 from sb3_lwm import LWMDQN
 
-CELL = labyrinth.Cell(3, "dqn", 100)
+
+def parse(folder: Path, *arguments: str) -> argparse.Namespace:
+    given = ["--runs", str(folder), "--output", str(folder / "out.csv"), *arguments]
+    return labyrinth.parse(labyrinth.AGENTS, "", (3,), given)
 
 
-def options(folder: Path, *arguments: str) -> argparse.Namespace:
-    return labyrinth.parse(["--runs", str(folder), "--output", str(folder / "out.csv"), *arguments])
+def make_cell(options: argparse.Namespace, name: str = "dqn") -> labyrinth.Cell:
+    return next(cell for cell in labyrinth.make_cells(options, labyrinth.AGENTS) if cell.name == name)
 
 
 def leave(path: Path) -> None:
@@ -24,38 +32,55 @@ def leave(path: Path) -> None:
     path.touch()
 
 
+def test_cells(tmp_path: Path) -> None:
+    cells = labyrinth.make_cells(parse(tmp_path, "--sizes", "3", "5", "--agents", "search", "dqn"), labyrinth.AGENTS)
+    assert [(cell.size, cell.name, cell.seed) for cell in cells] == [
+        (n, "dqn", seed) for n in (3, 5) for seed in (100, 101, 102)
+    ]
+    # other settings never take over these trainings
+    others = labyrinth.make_cells(parse(tmp_path, "--params", "gamma:0.9", "policy:'A'"), labyrinth.AGENTS)
+    assert not {cell.logs for cell in cells} & {cell.logs for cell in others}
+    assert others[0].logs.name == "labyrinth-gamma-0.9-policy-A-_dqn_3_100"
+
+
 def test_a_new_training(tmp_path: Path) -> None:
-    given = options(tmp_path, "--conf-file", "labyrinth-paper", "--params", "gamma:0.9")
+    options = parse(tmp_path, "--conf-file", "labyrinth-paper", "--params", "gamma:0.9")
+    cell = make_cell(options)
     # from a run that never came to its first state
-    leave(CELL.run(given) / "0.monitor.csv")
-    command = labyrinth.command(CELL, given)
-    assert not CELL.logs(given).exists()
-    text = " ".join(command)
-    assert "train --algo lwm_dqn --env POL-3x3-v0 --seed 100 -n 1000000" in text and f"-f {CELL.logs(given)}" in text
-    assert text.endswith("--conf-file labyrinth-paper -params use_world_model:False gamma:0.9")
-    assert "-params" not in labyrinth.command(labyrinth.Cell(5, "lwm_dqn", 1), options(tmp_path))
+    leave(cell.run / "0.monitor.csv")
+    text = " ".join(labyrinth.command(cell, options))
+    assert not cell.logs.exists()
+    assert "train --algo lwm_dqn --env POL-3x3-v0 --seed 100 -n 1000000" in text and f"-f {cell.logs}" in text
+    assert "--conf-file labyrinth-paper" in text and text.endswith("-params use_world_model:False gamma:0.9")
+    options = parse(tmp_path)
+    assert "-params" not in labyrinth.command(make_cell(options, "lwm_dqn"), options)
 
 
 def test_a_stopped_training_goes_on(tmp_path: Path) -> None:
-    given = options(tmp_path)
-    (CELL.run(given) / "states" / "state_800").mkdir(parents=True)
-    assert labyrinth.command(CELL, given)[-2:] == ["resume", str(CELL.run(given))]
+    options = parse(tmp_path)
+    cell = make_cell(options)
+    (cell.run / "states" / "state_800").mkdir(parents=True)
+    assert labyrinth.command(cell, options)[-2:] == ["resume", str(cell.run)]
 
 
 def test_a_finished_training_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = options(tmp_path, "--steps", "200", "--interval", "100")
-    leave(CELL.run(given) / "rl_model_100_steps.zip")
-    assert not CELL.is_finished(given)
-    leave(CELL.run(given) / "rl_model_200_steps.zip")
-    assert CELL.is_finished(given) and list(CELL.checkpoints(given)) == [100, 200]
-    monkeypatch.setattr(labyrinth, "train", None)
-    labyrinth.train_all([CELL], given)
+    options = parse(tmp_path, "--steps", "200", "--interval", "100")
+    cell = make_cell(options)
+    trained: list[labyrinth.Cell] = []
+    monkeypatch.setattr(labyrinth, "train", lambda cell, options: trained.append(cell))
+    leave(cell.run / "rl_model_100_steps.zip")
+    labyrinth.train_all([cell], options)
+    assert trained == [cell]
+    leave(cell.run / "rl_model_200_steps.zip")
+    labyrinth.train_all([cell], options)
+    assert trained == [cell] and list(cell.checkpoints()) == [100, 200]
 
 
 def test_a_failed_training_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labyrinth, "command", lambda cell, given: [labyrinth.sys.executable, "-c", "raise SystemExit(3)"])
-    with pytest.raises(SystemExit, match=r"agent='dqn', seed=100.*exit code 3.*dqn_3_100.txt"):
-        labyrinth.train_all([CELL], options(tmp_path))
+    monkeypatch.setattr(labyrinth, "command", lambda cell, options: [sys.executable, "-c", "raise SystemExit(3)"])
+    options = parse(tmp_path)
+    with pytest.raises(SystemExit, match=r"training of dqn, size 3, seed 100 ended with exit code 3.*dqn_3_100.txt"):
+        labyrinth.train_all([make_cell(options)], options)
 
 
 def test_learning_curve(tmp_path: Path) -> None:
@@ -71,30 +96,69 @@ def test_learning_curve(tmp_path: Path) -> None:
 
 
 def test_every_model_is_evaluated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labyrinth, "EVALUATION_EPISODES", 3)
-    given = options(tmp_path, "--steps", "100", "--interval", "100")
-    calls: list[Any] = []
+    cell = make_cell(parse(tmp_path))
+    for steps in (100, 200):
+        leave(cell.run / f"rl_model_{steps}_steps.zip")
+    calls: list[tuple[Any, ...]] = []
 
-    def play(model: LWMDQN, env: Any, n_games: int) -> Any:
-        calls.append(n_games)
-        lengths = [argparse.Namespace(length=length) for length in (3, 4, 8)]
-        return argparse.Namespace(first_started=lengths)
+    def score(*arguments: Any) -> dict[str, float]:
+        calls.append(arguments)
+        return {"mean_score": -arguments[2] / 10, "standard_deviation": 2.0, "episodes": 128, "minimum": -30}
 
-    monkeypatch.setattr(labyrinth, "make_vec_env", lambda *arguments, **kwargs: None)
-    monkeypatch.setattr(labyrinth, "play_games", play)
-    run = CELL.run(given)
-    run.mkdir(parents=True)
-    LWMDQN("MlpPolicy", make_labyrinths(1), seed=0, **SHORT).save(run / "rl_model_100_steps.zip")
-    first = labyrinth.evaluate(CELL, given)
-    again = labyrinth.evaluate(CELL, given)
-    assert calls == [3] and first.mean_steps.tolist() == again.mean_steps.tolist() == [5.0]
-    assert first.standard_deviation.tolist() == pytest.approx([np.std([3, 4, 8])])
+    monkeypatch.setattr(labyrinth, "score", score)
+    first, again = labyrinth.evaluate(cell), labyrinth.evaluate(cell)
+    assert calls == [(cell.run, 128, 100), (cell.run, 128, 200)]
+    assert first.mean_steps.tolist() == again.mean_steps.tolist() == [10.0, 20.0]
+    assert list(first.columns) == ["steps", "mean_steps", "standard_deviation", "episodes", "kind"]
+
+
+# --- Ablations ---
+
+
+def make_variant(policy: str) -> LWMDQN:
+    assert labyrinth_variants.LWMDQN.policy_aliases[policy]
+    return LWMDQN(policy, make_labyrinths(2), seed=0, **SHORT)
+
+
+def test_blind_to_the_reward() -> None:
+    network = make_variant("RewardBlindPolicy").q_net
+    observations, starts = th.zeros(3, 1, 4), th.zeros(3, 1, dtype=th.bool)
+    actions, hidden = th.zeros(3, 1, dtype=th.int64), th.zeros(1, network.memory.hidden_size)
+    outputs = [network.remember(observations, actions, th.full((3, 1), reward), starts, hidden) for reward in (0.0, 5.0)]
+    assert th.equal(*outputs)
+
+
+def test_never_reset() -> None:
+    model = make_variant("NeverResetPolicy")
+    assert model.policy.world_model is not None
+    for memory in (model.q_net.memory, model.q_net_target.memory, model.policy.world_model.predictor.memory):
+        inputs = th.ones(2, 1, memory.cell.input_size)
+        starts = th.tensor([[False], [True]])
+        hidden = th.ones(1, memory.hidden_size)
+        assert th.equal(memory(inputs, hidden, starts), memory(inputs, hidden, th.zeros_like(starts)))
+
+
+def test_raw_errors() -> None:
+    model = make_variant("RawErrorPolicy")
+    assert model.policy.world_model is not None
+    model.learn(100)
+    errors = th.tensor([0.0, 0.5, 2.0])
+    assert th.equal(model.policy.world_model.normalizer(errors), errors)
+
+
+def test_ablations_change_what_exists() -> None:
+    """Every argument and every settings file that an ablation names."""
+    known = inspect.signature(LWMDQN).parameters
+    for agent in ablations.AGENTS.values():
+        for name, value in (part.split(":", 1) for part in agent.params):
+            assert name in known and (name != "policy" or value.strip("'") in LWMDQN.policy_aliases)
+        assert agent.conf_file is None or Path(agent.conf_file).exists()
 
 
 @pytest.mark.parametrize("arguments", [["--jobs", "0"], ["--steps", "150", "--interval", "100"], ["--sizes", "9"]])
 def test_bad_options(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        options(tmp_path, *arguments)
+        parse(tmp_path, *arguments)
     assert arguments[0] in capsys.readouterr().err
 
 

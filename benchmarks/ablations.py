@@ -1,0 +1,26 @@
+"""
+What each part of the method brings, on labyrinths of 4x4 cells, and two agents of others beside it::
+
+    OMP_NUM_THREADS=1 python benchmarks/ablations.py --jobs 2 --runs labyrinth_runs --output benchmarks/results/ablations.csv
+
+The same options, trainings and CSV as ``labyrinth.py``. Each agent differs in one thing from ``complete``; ``stacked-dqn`` is
+Stable-Baselines3's DQN on 8 stacked observations, ``recurrent-ppo`` that of sb3-contrib (``outside_*.yml``).
+"""
+
+from labyrinth import HERE, Agent, main
+
+AGENTS = {
+    "complete": Agent(),
+    "no-world-model": Agent(params=("use_world_model:False",)),
+    "reward-not-seen": Agent(params=("policy:'RewardBlindPolicy'",)),
+    "no-burn-in": Agent(params=("burn_in:0",)),
+    "never-reset": Agent(params=("policy:'NeverResetPolicy'",)),
+    "raw-errors": Agent(params=("policy:'RawErrorPolicy'",)),
+    "prioritized": Agent(params=("prioritized_replay:True",)),
+    "not-clipped": Agent(params=("max_grad_norm:None",)),
+    "stacked-dqn": Agent("dqn", conf_file=str(HERE / "outside_dqn.yml")),
+    "recurrent-ppo": Agent("ppo_lstm", conf_file=str(HERE / "outside_ppo_lstm.yml")),
+}
+
+if __name__ == "__main__":
+    main(AGENTS, __doc__, sizes=(4,))
