@@ -52,14 +52,15 @@ def test_play_is_joined() -> None:
 
 
 def test_first_room() -> None:
-    """The walk that ships: down to the lower floor and up to the key, in one life."""
+    """The walk that ships: down to the lower floor, up to the key, all the way back and through a door, in one life."""
     play = replay(load(FIRST_ROOM, "ALE/MontezumaRevenge-v5"))
     assert (play.rams[:, ROOM] == 1).all() and (play.rams[:, LIVES] == play.rams[0, LIVES]).all() and not play.episodes.any()
-    assert play.rams[0, ITEMS] == 0 and play.rams[-1, ITEMS] == KEY
-    # from the platform in the middle to the floor, from one side of it to the other, and up again
-    on_floor = play.rams[:, Y] < 155
-    assert play.rams[0, Y] > 230 and on_floor.any() and play.rams[-1, Y] > 190
-    assert play.rams[on_floor, X].min() < 40 and play.rams[on_floor, X].max() > 100
+    x, y, has_key = play.rams[:, X], play.rams[:, Y], play.rams[:, ITEMS] == KEY
+    taken, used = np.flatnonzero(np.diff(has_key.astype(int)))
+    # from the platform in the middle, over the floor from right to left, to the ledge of the key
+    assert y[0] > 230 and x[:taken][y[:taken] < 155].max() > 100 and x[taken] < 30 and y[taken] > 190
+    # back over the floor, and out on the right
+    assert y[taken:used].min() < 155 and x[-1] > 140 and y[-1] > 230
 
 
 def test_changed_game_is_found(recording: Recording) -> None:
