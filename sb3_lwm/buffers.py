@@ -232,12 +232,13 @@ class SequenceReplayBuffer(ReplayBuffer):
         draw = self._draw_within_episodes if within_episode else self._draw_windows
         return self._gather(*draw(batch_size, sequence_length), sequence_length)
 
-    def newest_windows(self, sequence_length: int) -> SequenceSamples:
+    def newest_windows(self, sequence_length: int, n_envs: int) -> SequenceSamples:
         """
         :param sequence_length: rows of a window, ``T``; at most :meth:`size`
-        :return: (T, n_envs), the newest rows of each environment; nothing is drawn
+        :param n_envs: ``B``
+        :return: (T, B), the newest rows of the first environments; nothing is drawn
         """
-        return self._gather(self.written - sequence_length, self._envs, sequence_length)
+        return self._gather(self.written[:n_envs] - sequence_length, self._envs[:n_envs], sequence_length)
 
     def _draw_windows(self, batch_size: int, sequence_length: int) -> tuple[np.ndarray, np.ndarray]:
         """:return: (B,) int twice, first row of each window, modulo ``buffer_size``, and its environment"""

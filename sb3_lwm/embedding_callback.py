@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from sb3_lwm.recurrent_dqn import RecurrentDQN
 
 
+# more would not make the histogram smoother, but 128 games of the paper's size fill a small machine's memory
+MOST_ENVS = 8
+
+
 class EmbeddingCallback(BaseCallback):
     """
     Logs, every so many steps, how the world model lays out what was seen last, and how new it was:
     ``embedding/trajectory``, a picture (t-SNE of the latents of the first environment, see
-    :func:`~sb3_lwm.figures.embeddings.draw_embeddings`), and ``embedding/intrinsic_reward``, a histogram over all
-    environments.
+    :func:`~sb3_lwm.figures.embeddings.draw_embeddings`), and ``embedding/intrinsic_reward``, a histogram over the
+    first 8 environments.
 
     Give it to ``learn``, or name it in a yml of the RL Zoo. It needs TensorBoard (``tensorboard_log``) and the extra
     ``figures``; it draws no random numbers, so that the training is the same with and without it::
@@ -31,7 +35,7 @@ class EmbeddingCallback(BaseCallback):
               every_steps: 100000
 
     :param every_steps: environment steps between two pictures, all environments together
-    :param n_rows: newest observations of each environment that are looked at
+    :param n_rows: newest observations of an environment that are looked at
     :param verbose: not used
     :raises ValueError: if a number is too small; when the training starts, if there is no world model or no TensorBoard
     :raises ImportError: if a package of the extra ``figures`` is missing
@@ -75,18 +79,18 @@ class EmbeddingCallback(BaseCallback):
         # before the end of the warm-up there is nothing that has learned
         is_due = self.model.num_timesteps >= max(self._next_steps, self.model.learning_starts + 1)
         if is_due and buffer.size() >= self.n_rows:
-            self._log(buffer.newest_windows(self.n_rows))
+            self._log(buffer.newest_windows(self.n_rows, min(self.model.n_envs, MOST_ENVS)))
             self._plan()
 
     @th.no_grad()
     def _log(self, samples: SequenceSamples) -> None:
-        """:param samples: (T, n_envs) rows"""
+        """:param samples: (T, B) rows"""
         policy = self.model.policy
         world_model = policy.world_model
         assert world_model is not None
         was_training = policy.training
         policy.set_training_mode(False)
-        errors = world_model.sequence_errors(samples, policy.initial_state(self.model.n_envs))
+        errors = world_model.sequence_errors(samples, policy.initial_state(samples.actions.shape[1]))
         rewards = world_model.intrinsic_rewards(errors, samples.episode_starts)[~samples.episode_starts]
         latents = world_model.encode(samples.observations)[:, 0].cpu().numpy()
         policy.set_training_mode(was_training)

@@ -105,7 +105,7 @@ def test_callback_draws_and_disturbs_nothing(space: spaces.Space, tmp_path: Path
     histograms = events.Histograms("embedding/intrinsic_reward")
     assert [histogram.step for histogram in histograms] == [64, 104, 152, 200]
     assert plain.replay_buffer is not None
-    starts = plain.replay_buffer.newest_windows(31).episode_starts
+    starts = plain.replay_buffer.newest_windows(31, 2).episode_starts
     assert histograms[-1].histogram_value.num == int((~starts).sum())
 
 
@@ -113,7 +113,7 @@ def test_histogram_is_of_the_intrinsic_reward(tmp_path: Path) -> None:
     callback = EmbeddingCallback(every_steps=200, n_rows=40)
     model = learn(VECTOR, tmp_path, callback, ("tensorboard",))
     assert model.replay_buffer is not None
-    samples = model.replay_buffer.newest_windows(40)
+    samples = model.replay_buffer.newest_windows(40, 2)
     assert samples.actions.shape == (40, 2)
     # the newest rows of each environment, the last of them written last
     last = (model.replay_buffer.written - 1) % model.replay_buffer.buffer_size

@@ -69,6 +69,15 @@ def play_game(env: AtariWrapper, seed: int, choose: Choice) -> Play:
             episode += 1
     if not is_start:
         keep(0)
+    return as_play(rows, env)
+
+
+def as_play(rows: Sequence[Row], env: AtariWrapper) -> Play:
+    """
+    :param rows: at least one
+    :param env: the game
+    :return: the rows as columns
+    """
     frames, actions, rams, episodes = (np.array(column) for column in zip(*rows, strict=True))
     return Play(frames, actions, rams, episodes, int(env.action_space.n))  # type: ignore[attr-defined]
 

@@ -125,9 +125,8 @@ def main() -> None:
     frames = trajectory(options)
     # played when the first encoder asks for it, if one does
     get_play = functools.cache(lambda: learned_play(options))
-    layouts = {}
+    name, layouts = name_of_play(options), {}
     for objective in options.objectives:
-        name = name_of_play(options)
         encoder, _ = cached_encoder(options.output, name, get_play, objective, options.seed, options.updates)
         layouts[objective] = lay_out(embed(encoder, frames), options.seed, options.perplexity)
     title = f"{options.env}: {len(frames)} steps ({Path(options.trajectory).stem}), encoders after {options.updates} updates"

@@ -49,6 +49,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for name in ("n_timesteps", "fps"):
         if getattr(options, name) < 1:
             parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: at least 1.")
+    if options.max_episode_steps is not None:
+        parser.error(f"--max-episode-steps {options.max_episode_steps}: a recording ends after --n-timesteps, leave it out.")
     if options.output.suffix != ".json":
         parser.error(f"--output {options.output}: a recording is a .json file.")
     options.rom = find_game(options.env).rom

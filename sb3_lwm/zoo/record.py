@@ -92,17 +92,26 @@ def frames_per_second(env: VecEnv) -> float:
     return float(env.get_attr("metadata")[0].get("render_fps") or 30)
 
 
+def play_episode(options: argparse.Namespace, render_mode: str) -> tuple[WatchedEpisode, float]:
+    """
+    :param options: of the command line
+    :param render_mode: ``"rgb_array"`` or ``"ansi"``
+    :return: an episode of the trained agent, and how many of its frames a second should have
+    """
+    policy, run = load_policy(options)
+    set_random_seed(options.seed)
+    env = make_env(options, run, render_mode)
+    try:
+        episode = watch_episode(policy, env, options.n_timesteps, policy.evaluation_eps)
+        return episode, options.fps or frames_per_second(env)
+    finally:
+        env.close()
+
+
 def main() -> None:
     """Play the episode and write the files."""
     options = parse()
-    policy, run = load_policy(options)
-    set_random_seed(options.seed)
-    env = make_env(options, run, render_mode="rgb_array")
-    try:
-        episode = watch_episode(policy, env, options.n_timesteps, policy.evaluation_eps)
-        fps = options.fps or frames_per_second(env)
-    finally:
-        env.close()
+    episode, fps = play_episode(options, "rgb_array")
     steps = len(episode.frames) - 1
     print(f"{options.env}: {steps} steps, score {episode.score:g}")
     for path in options.output:

@@ -13,11 +13,10 @@ import gymnasium as gym
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
-from stable_baselines3.common.utils import set_random_seed
 
-from sb3_lwm.figures import WatchedEpisode, find_spikes, watch_episode
-from sb3_lwm.zoo.evaluate import add_player_options, check_player_options, make_env
-from sb3_lwm.zoo.record import load_policy
+from sb3_lwm.figures import WatchedEpisode, find_spikes
+from sb3_lwm.zoo.evaluate import add_player_options, check_player_options
+from sb3_lwm.zoo.record import play_episode
 
 # characters of the longest bar
 BAR = 40
@@ -33,13 +32,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add_player_options(parser)
     parser.add_argument("-n", "--n-timesteps", type=int, default=200, help="steps at most")
-    parser.add_argument("--fps", type=float, default=4.0, help="steps a second")
+    parser.add_argument("--fps", type=float, help="steps a second, by default the environment's")
     options = parser.parse_args(arguments)
     check_player_options(parser, options)
     options.n_envs = 1
     if options.n_timesteps < 1:
         parser.error(f"--n-timesteps {options.n_timesteps}: at least 1.")
-    if not options.fps > 0.0:
+    if options.fps is not None and not options.fps > 0.0:
         parser.error(f"--fps {options.fps}: more than 0.")
     if options.env in gym.registry:
         modes = gym.make(options.env).metadata.get("render_modes", [])
@@ -86,15 +85,9 @@ def show(episode: WatchedEpisode, console: Console, fps: float) -> None:
 def main() -> None:
     """Play the episode, and show it."""
     options = parse()
-    policy, run = load_policy(options)
-    set_random_seed(options.seed)
-    env = make_env(options, run, render_mode="ansi")
-    try:
-        episode = watch_episode(policy, env, options.n_timesteps, policy.evaluation_eps)
-    finally:
-        env.close()
+    episode, fps = play_episode(options, "ansi")
     console = Console(highlight=False)
-    show(episode, console, options.fps)
+    show(episode, console, fps)
     console.print(f"{options.env}: {len(episode.frames) - 1} steps, score {episode.score:g}")
 
 
