@@ -15,6 +15,7 @@ AGENTS = {
     "reward-not-seen": Agent(params=("policy:'RewardBlindPolicy'",)),
     "no-burn-in": Agent(params=("burn_in:0",)),
     "never-reset": Agent(params=("policy:'NeverResetPolicy'",)),
+    "paid-resets": Agent(params=("policy:'PaidResetsPolicy'",)),
     "raw-errors": Agent(params=("policy:'RawErrorPolicy'",)),
     "prioritized": Agent(params=("prioritized_replay:True",)),
     "not-clipped": Agent(params=("max_grad_norm:None",)),

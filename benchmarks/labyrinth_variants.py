@@ -7,6 +7,7 @@ import torch as th
 from sb3_lwm import LWMDQN, MlpPolicy
 from sb3_lwm.q_network import RecurrentQNetwork
 from sb3_lwm.torch_layers import ResettableGRU
+from sb3_lwm.world_model import LatentWorldModel
 from sb3_lwm.world_model.normalizer import IntrinsicRewardNormalizer
 
 
@@ -32,6 +33,25 @@ class RawErrors(IntrinsicRewardNormalizer):
     def forward(self, errors: th.Tensor) -> th.Tensor:
         """:return: same shape as the errors"""
         return self.scale * errors
+
+
+class SurprisedByResets(LatentWorldModel):
+    """
+    Predicts the first observation of the next episode, and pays for it the action that ended the last one, in place of its
+    final observation: what happens in a replay that knows no ends of episodes, as that of LWM's authors.
+    """
+
+    def is_predicted(self, episode_starts: th.Tensor) -> th.Tensor:
+        """:return: as :meth:`LatentWorldModel.is_predicted`, everywhere"""
+        return th.ones_like(episode_starts[1:])
+
+    def intrinsic_rewards(self, errors: th.Tensor, episode_starts: th.Tensor) -> th.Tensor:
+        """:return: as :meth:`LatentWorldModel.intrinsic_rewards`"""
+        rewards = self.normalizer(errors)
+        if rewards.dim() == 1:
+            return rewards
+        # the row before a start is a final one
+        return th.cat((th.where(episode_starts[1:], rewards[1:], rewards[:-1]), rewards[-1:]))
 
 
 class RewardBlindPolicy(MlpPolicy):
@@ -64,5 +84,14 @@ class RawErrorPolicy(MlpPolicy):
         self.world_model.normalizer.__class__ = RawErrors
 
 
-for policy in (RewardBlindPolicy, NeverResetPolicy, RawErrorPolicy):
+class PaidResetsPolicy(MlpPolicy):
+    """The observation of a reset is predicted, and its error is paid."""
+
+    def _build(self, lr_schedule: Any) -> None:
+        super()._build(lr_schedule)
+        assert self.world_model is not None
+        self.world_model.__class__ = SurprisedByResets
+
+
+for policy in (RewardBlindPolicy, NeverResetPolicy, RawErrorPolicy, PaidResetsPolicy):
     LWMDQN.policy_aliases[policy.__name__] = policy

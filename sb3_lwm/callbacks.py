@@ -116,7 +116,7 @@ class LatentWorldModelCallback(BaseCallback):
         with th.no_grad():
             errors = self._errors(samples)
         self.world_model.normalizer.restart()
-        self.world_model.normalizer.update(errors[1:], ~samples.episode_starts[1:])
+        self.world_model.normalizer.update(errors[1:], self.world_model.is_predicted(samples.episode_starts))
 
     def _repeat(self, update: Callable[[], object], n_updates: int, description: str, loss: str) -> None:
         """
@@ -189,8 +189,7 @@ class LatentWorldModelCallback(BaseCallback):
         model = self.world_model
         model.encoder.update_statistics(map_observations(lambda part: part.flatten(0, 1), samples.observations))
         errors = self._errors(samples)
-        # nothing predicted the first row, nor what comes after the end of an episode
-        predicted = ~samples.episode_starts[1:]
+        predicted = model.is_predicted(samples.episode_starts)
         weights = predicted * samples.importance_weights
         loss = (errors[1:] * weights).sum() / predicted.sum().clamp(min=1)
         self._step(self.policy.world_model_optimizer, loss, "world model")

@@ -146,6 +146,19 @@ def test_raw_errors() -> None:
     assert th.equal(model.policy.world_model.normalizer(errors), errors)
 
 
+def test_resets_are_paid() -> None:
+    model = make_variant("PaidResetsPolicy")
+    model.learn(100)
+    world_model = model.policy.world_model
+    assert world_model is not None
+    errors = th.tensor([[5.0], [1.0], [2.0], [4.0]])
+    starts = th.tensor([[True], [False], [True], [False]])
+    # the second row is final: it gets what the reset brought
+    expected = world_model.normalizer(th.tensor([[5.0], [2.0], [2.0], [4.0]]))
+    assert th.equal(world_model.intrinsic_rewards(errors, starts), expected)
+    assert world_model.is_predicted(starts).all()
+
+
 def test_ablations_change_what_exists() -> None:
     """Every argument and every settings file that an ablation names."""
     known = inspect.signature(LWMDQN).parameters

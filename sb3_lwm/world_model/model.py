@@ -146,6 +146,14 @@ class LatentWorldModel(nn.Module):
         predictions, _ = self.expect(latents[:-1], samples.actions[:-1], states.model_hidden, samples.episode_starts[:-1])
         return prediction_errors(latents, th.cat((states.predicted_latents.unsqueeze(0), predictions)))
 
+    def is_predicted(self, episode_starts: th.Tensor) -> th.Tensor:
+        """
+        :param episode_starts: (T, B) bool
+        :return: (T - 1, B) bool, of which rows after the first, which nothing predicted, the error counts: not of what comes
+            after the end of an episode
+        """
+        return ~episode_starts[1:]
+
     def intrinsic_rewards(self, errors: th.Tensor, episode_starts: th.Tensor) -> th.Tensor:
         """
         :param errors: (...) float, prediction error of each observation
