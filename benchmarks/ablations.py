@@ -16,6 +16,9 @@ AGENTS = {
     "no-burn-in": Agent(params=("burn_in:0",)),
     "never-reset": Agent(params=("policy:'NeverResetPolicy'",)),
     "paid-resets": Agent(params=("policy:'PaidResetsPolicy'",)),
+    "squared-error": Agent(
+        params=("policy_kwargs:dict(world_model_kwargs=dict(predictor_kwargs=dict(cross_entropy=False)))",)
+    ),
     "raw-errors": Agent(params=("policy:'RawErrorPolicy'",)),
     "prioritized": Agent(params=("prioritized_replay:True",)),
     "not-clipped": Agent(params=("max_grad_norm:None",)),

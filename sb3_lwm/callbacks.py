@@ -114,7 +114,7 @@ class LatentWorldModelCallback(BaseCallback):
         # The errors that the pretraining began with are many times those it ends with, and nobody was paid for them.
         samples = self.replay_buffer.sample_windows(self.pretraining_batch_size, self.pretraining_sequence_length)
         with th.no_grad():
-            errors = self._errors(samples)
+            errors, _ = self._errors(samples)
         self.world_model.normalizer.restart()
         self.world_model.normalizer.update(errors[1:], self.world_model.is_predicted(samples.episode_starts))
 
@@ -173,7 +173,7 @@ class LatentWorldModelCallback(BaseCallback):
             that the action led to is added
         """
         with th.no_grad():
-            return self._pay(samples, self._errors(samples))
+            return self._pay(samples, self._errors(samples)[0])
 
     def update(self, samples: SequenceSamples) -> SequenceSamples:
         """
@@ -188,13 +188,12 @@ class LatentWorldModelCallback(BaseCallback):
         self.policy.set_training_mode(True)
         model = self.world_model
         model.encoder.update_statistics(map_observations(lambda part: part.flatten(0, 1), samples.observations))
-        errors = self._errors(samples)
+        errors, losses = self._errors(samples)
         predicted = model.is_predicted(samples.episode_starts)
         weights = predicted * samples.importance_weights
-        loss = (errors[1:] * weights).sum() / predicted.sum().clamp(min=1)
+        loss = (losses * weights).sum() / predicted.sum().clamp(min=1)
         self._step(self.policy.world_model_optimizer, loss, "world model")
         model.n_updates += 1
-        errors = errors.detach()
         model.normalizer.update(errors[1:], predicted)
         paid = self._pay(samples, errors)
         # what the actor expected of the first row is as old as the sequence
@@ -220,7 +219,7 @@ class LatentWorldModelCallback(BaseCallback):
         self.model.finite_guard.backward(optimizer, loss, what, remedy)
         optimizer.step()
 
-    def _errors(self, samples: SequenceSamples) -> th.Tensor:
+    def _errors(self, samples: SequenceSamples) -> tuple[th.Tensor, th.Tensor]:
         return self.world_model.sequence_errors(samples, self._initial_states(samples))
 
     def _initial_states(self, samples: SequenceSamples) -> RecurrentState:

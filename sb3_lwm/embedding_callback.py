@@ -90,7 +90,7 @@ class EmbeddingCallback(BaseCallback):
         assert world_model is not None
         was_training = policy.training
         policy.set_training_mode(False)
-        errors = world_model.sequence_errors(samples, policy.initial_state(samples.actions.shape[1]))
+        errors, _ = world_model.sequence_errors(samples, policy.initial_state(samples.actions.shape[1]))
         rewards = world_model.intrinsic_rewards(errors, samples.episode_starts)[~samples.episode_starts]
         latents = world_model.encode(samples.observations)[:, 0].cpu().numpy()
         policy.set_training_mode(was_training)

@@ -54,8 +54,13 @@ def make_samples(
     )
 
 
-def errors_by_hand(model: LatentWorldModel, samples: SequenceSamples) -> dict[tuple[int, int], th.Tensor]:
-    """:return: error of each row's observation by row and column, where something was expected; one step at a time"""
+def errors_by_hand(
+    model: LatentWorldModel, samples: SequenceSamples, entropies: bool = False
+) -> dict[tuple[int, int], th.Tensor]:
+    """
+    :return: squared error of each row's observation, or its cross-entropy, by row and column, where something was expected;
+        one step at a time
+    """
     predictor, errors = model.predictor, {}
     assert isinstance(samples.observations, th.Tensor)
     for column in range(samples.rewards.shape[1]):
@@ -66,7 +71,8 @@ def errors_by_hand(model: LatentWorldModel, samples: SequenceSamples) -> dict[tu
             if samples.episode_starts[row, column]:
                 hidden = th.zeros_like(hidden)
             else:
-                errors[row, column] = ((observation - expected) ** 2).sum() / 4
+                right = th.where(observation > 0.0, expected, 1.0 - expected)
+                errors[row, column] = -right.log().sum() / 4 if entropies else (1.0 - right).square().sum() / 4
             inputs = th.cat((observation, th.eye(N_ACTIONS)[samples.actions[row, column]]))
             hidden = predictor.memory.cell(predictor.embedding(inputs), hidden)
             expected = predictor.head(hidden).sigmoid()
@@ -95,7 +101,8 @@ def pay_the_errors(teacher: LatentWorldModelCallback) -> None:
 def test_loss_and_gradients_against_a_plain_loop(with_memory: bool, seed: int) -> None:
     teacher, samples = make_teacher(), make_samples(seed=seed, with_memory=with_memory)
     # the first row is what the actor expected, with weights that are gone: nothing to learn from it
-    errors = {place: error for place, error in errors_by_hand(teacher.world_model, samples).items() if place[0] > 0}
+    by_place = errors_by_hand(teacher.world_model, samples, entropies=True)
+    errors = {place: error for place, error in by_place.items() if place[0] > 0}
     assert 10 < len(errors) < 8 * 5
     expected = sum(error * samples.importance_weights[column] for (_, column), error in errors.items()) / len(errors)
     expected_gradients = th.autograd.grad(expected, list(teacher.world_model.predictor.parameters()))

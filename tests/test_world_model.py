@@ -172,10 +172,35 @@ def test_binary_dimensions_are_probabilities(binary: list[bool]) -> None:
     # sigmoid(3) = 0.9526
     nn.init.constant_(head.bias, 3.0)
     resets = th.zeros(5, 2, dtype=th.bool)
-    predictions, memory = predictor(th.randn(5, 2, 3), th.zeros(5, 2, dtype=th.int64), th.zeros(2, 6), resets)
+    outputs, memory = predictor(th.randn(5, 2, 3), th.zeros(5, 2, dtype=th.int64), th.zeros(2, 6), resets)
     assert memory.shape == (2, 6)
     expected = th.tensor([0.952574 if flag else 3.0 for flag in binary]).expand(5, 2, 3)
-    th.testing.assert_close(predictions, expected, rtol=1e-5, atol=0.0)
+    th.testing.assert_close(predictor.expected_latents(outputs), expected, rtol=1e-5, atol=0.0)
+
+
+@pytest.mark.parametrize(
+    "binary, cross_entropy, expected",
+    # for an output of 3: -ln(sigmoid(3)) = 0.048587, -ln(1 - sigmoid(3)) = 3.048587, squared errors 0.002249 and 0.907398
+    [
+        ([True, True], True, (0.048587 + 3.048587) / 2),
+        ([True, True], False, (0.002249 + 0.907398) / 2),
+        ([True, False], True, (0.048587 + 9.0) / 2),
+        ([False, False], True, (4.0 + 9.0) / 2),
+    ],
+)
+def test_losses_by_hand(binary: list[bool], cross_entropy: bool, expected: float) -> None:
+    predictor = LatentPredictor(2, 2, th.tensor(binary), **SMALL, cross_entropy=cross_entropy)
+    losses = predictor.losses(th.full((3, 2), 3.0), th.tensor([1.0, 0.0]).expand(3, 2))
+    th.testing.assert_close(losses, th.full((3,), expected), rtol=1e-4, atol=0.0)
+
+
+@pytest.mark.parametrize("cross_entropy", [True, False])
+def test_a_sure_error_is_unlearned_from_the_cross_entropy_only(cross_entropy: bool) -> None:
+    predictor = LatentPredictor(1, 2, th.tensor([True]), **SMALL, cross_entropy=cross_entropy)
+    outputs = th.tensor([[-20.0]], requires_grad=True)
+    predictor.losses(outputs, th.ones(1, 1)).sum().backward()
+    assert outputs.grad is not None
+    assert outputs.grad.item() == pytest.approx(-1.0 if cross_entropy else 0.0, abs=1e-6)
 
 
 def test_predictor_is_its_layers_step_by_step() -> None:
@@ -183,14 +208,13 @@ def test_predictor_is_its_layers_step_by_step() -> None:
     predictor = LatentPredictor(3, 2, th.tensor([True, False, False]), **SMALL)
     latents, actions, hidden = th.randn(6, 4, 3), th.randint(2, (6, 4)), th.randn(4, 6)
     resets = th.rand(6, 4) < 0.3
-    predictions, memory = predictor(latents, actions, hidden, resets)
+    outputs, memory = predictor(latents, actions, hidden, resets)
     for step in range(6):
         hidden = hidden * ~resets[step].unsqueeze(-1)
         one_hot = th.eye(2)[actions[step]]
         hidden = predictor.memory.cell(th.relu(predictor.embedding[0](th.cat((latents[step], one_hot), dim=-1))), hidden)
         expected = predictor.head(hidden)
-        th.testing.assert_close(predictions[step, :, 1:], expected[:, 1:])
-        th.testing.assert_close(predictions[step, :, 0], expected[:, 0].sigmoid())
+        th.testing.assert_close(outputs[step], expected)
     th.testing.assert_close(memory, hidden)
 
 

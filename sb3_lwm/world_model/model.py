@@ -132,19 +132,24 @@ class LatentWorldModel(nn.Module):
         :param resets: (T, B) bool
         :return: (T, B, Z) float, (B, hidden_size) float
         """
-        return self.predictor(latents, actions, hidden, resets)
+        outputs, hidden = self.predictor(latents, actions, hidden, resets)
+        return self.predictor.expected_latents(outputs), hidden
 
-    def sequence_errors(self, samples: SequenceSamples, states: RecurrentState) -> th.Tensor:
+    def sequence_errors(self, samples: SequenceSamples, states: RecurrentState) -> tuple[th.Tensor, th.Tensor]:
         """
         Compare the observations of sequences with what was expected, as :meth:`observe` and :meth:`expect` did step by step.
 
         :param samples: (T, B) rows
         :param states: memory before the first row
-        :return: (T, B) float, prediction error of each row's observation; without meaning at episode starts
+        :return: (T, B) float, prediction error of each row's observation, and (T - 1, B) float with gradient, what the predictor
+            learns from at each row after the first; both without meaning at episode starts
         """
         latents = self.encode(samples.observations)
-        predictions, _ = self.expect(latents[:-1], samples.actions[:-1], states.model_hidden, samples.episode_starts[:-1])
-        return prediction_errors(latents, th.cat((states.predicted_latents.unsqueeze(0), predictions)))
+        outputs, _ = self.predictor(latents[:-1], samples.actions[:-1], states.model_hidden, samples.episode_starts[:-1])
+        with th.no_grad():
+            expected = th.cat((states.predicted_latents.unsqueeze(0), self.predictor.expected_latents(outputs)))
+            errors = prediction_errors(latents, expected)
+        return errors, self.predictor.losses(outputs, latents[1:])
 
     def is_predicted(self, episode_starts: th.Tensor) -> th.Tensor:
         """

@@ -17,6 +17,8 @@ class LatentPredictor(nn.Module):
     :param input_activation_fn: after the first layer
     :param gru_hidden_size: size of the memory
     :param head_size: size of the layer after the memory
+    :param cross_entropy: whether probabilities learn from the cross-entropy; if False from the squared error, whose gradient
+        vanishes where the sigmoid is sure of what is wrong, so that such an error may stay for ever
     """
 
     binary: th.Tensor
@@ -30,9 +32,11 @@ class LatentPredictor(nn.Module):
         input_activation_fn: type[nn.Module] = nn.ReLU,
         gru_hidden_size: int = 128,
         head_size: int = 128,
+        cross_entropy: bool = True,
     ) -> None:
         super().__init__()
         self.n_actions = n_actions
+        self.cross_entropy = cross_entropy
         self.embedding = nn.Sequential(nn.Linear(latent_size + n_actions, input_size), input_activation_fn())
         self.memory = ResettableGRU(input_size, gru_hidden_size)
         self.head = nn.Sequential(nn.Linear(gru_hidden_size, head_size), nn.ReLU(), nn.Linear(head_size, latent_size))
@@ -47,13 +51,30 @@ class LatentPredictor(nn.Module):
         :param actions: (T, B) int64, taken there
         :param hidden: (B, gru_hidden_size) float, memory before the first step
         :param resets: (T, B) bool, the memory is zeroed before this step
-        :return: (T, B, Z) float, the expected next latents; (B, gru_hidden_size) float, memory after the last step
+        :return: (T, B, Z) float, of which :meth:`expected_latents` makes the expected next latents; (B, gru_hidden_size)
+            float, memory after the last step
         """
         one_hot = nn.functional.one_hot(actions, self.n_actions).to(latents.dtype)
         memories = self.memory(self.embedding(th.cat((latents, one_hot), dim=-1)), hidden, resets)
-        predictions = self.head(memories)
+        return self.head(memories), memories[-1]
+
+    def expected_latents(self, outputs: th.Tensor) -> th.Tensor:
+        """
+        :param outputs: (..., Z) float, of :meth:`forward`
+        :return: (..., Z) float, probabilities where the latents are binary
+        """
         if self.all_binary:
-            predictions = predictions.sigmoid()
-        elif self.any_binary:
-            predictions = th.where(self.binary, predictions.sigmoid(), predictions)
-        return predictions, memories[-1]
+            return outputs.sigmoid()
+        return th.where(self.binary, outputs.sigmoid(), outputs) if self.any_binary else outputs
+
+    def losses(self, outputs: th.Tensor, latents: th.Tensor) -> th.Tensor:
+        """
+        :param outputs: (..., Z) float, of :meth:`forward`
+        :param latents: (..., Z) float, what came
+        :return: (...) float, mean over the dimensions: squared error (LWM, eq. 3), cross-entropy of probabilities
+        """
+        losses = (latents - self.expected_latents(outputs)).square()
+        if self.cross_entropy and self.any_binary:
+            entropies = nn.functional.binary_cross_entropy_with_logits(outputs, latents, reduction="none")
+            losses = entropies if self.all_binary else th.where(self.binary, entropies, losses)
+        return losses.mean(dim=-1)

@@ -20,7 +20,7 @@ from huggingface_sb3 import EnvironmentName
 from rich.console import Console
 from rich.table import Table
 from rl_zoo3.exp_manager import ExperimentManager
-from rl_zoo3.utils import ALGOS, create_test_env, get_model_path, get_saved_hyperparams
+from rl_zoo3.utils import ALGOS, StoreDict, create_test_env, get_model_path, get_saved_hyperparams
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
@@ -65,6 +65,7 @@ def add_player_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--load-last-checkpoint", action="store_true", help="the last checkpoint")
     parser.add_argument("--eps", type=float, help="random actions, by default the run's evaluation_eps; of lwm_dqn only")
     parser.add_argument("--max-episode-steps", type=int, help="of a game that native_atari plays, by default the run's")
+    parser.add_argument("--env-kwargs", nargs="+", action=StoreDict, help="of the environment, in place of the training's")
     parser.add_argument("--seed", type=int, default=0, help="of the games and the random actions")
     parser.add_argument("--device", default="auto", help="of the networks")
 
@@ -92,7 +93,7 @@ def make_env(options: argparse.Namespace, run: str, render_mode: str | None = No
     """
     hyperparameters, statistics = get_saved_hyperparams(os.path.join(run, EnvironmentName(options.env)), test_mode=True)
     is_native = _set_native_atari(hyperparameters, options)
-    env_kwargs = _env_kwargs(hyperparameters, run, options.env)
+    env_kwargs = {**_env_kwargs(hyperparameters, run, options.env), **(options.env_kwargs or {})}
     if render_mode is not None:
         env_kwargs = {**env_kwargs, "render_mode": render_mode}
         if not is_native:
