@@ -141,8 +141,8 @@ class LatentWorldModel(nn.Module):
 
         :param samples: (T, B) rows
         :param states: memory before the first row
-        :return: (T, B) float, prediction error of each row's observation, and (T - 1, B) float with gradient, what the predictor
-            learns from at each row after the first; both without meaning at episode starts
+        :return: (T, B) float, prediction error of each row's observation, and (T - 1, B) float with gradient, what the
+            predictor learns from at each row after the first; both without meaning at episode starts
         """
         latents = self.encode(samples.observations)
         outputs, _ = self.predictor(latents[:-1], samples.actions[:-1], states.model_hidden, samples.episode_starts[:-1])
