@@ -15,7 +15,6 @@ Exits with 1 if anything is not as it must be.
 
 import argparse
 import csv
-import os
 import random
 import shutil
 import subprocess
@@ -33,6 +32,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
 from sb3_lwm import LWMDQN, AtariVecEnv, TrainingStateCallback
+from sb3_lwm.files import whole_file
 from sb3_lwm.training_state.comparison import CLOCK, differences
 from sb3_lwm.training_state.files import find_states
 
@@ -278,12 +278,10 @@ def main() -> None:
     if options.folder is None:
         shutil.rmtree(folder)
     if options.output is not None:
-        temporary = options.output.with_name(options.output.name + ".part")
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
+        with whole_file(options.output) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, rows[0].keys())
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(temporary, options.output)
     sys.exit(int(any(row.get("different") for row in rows)))
 
 

@@ -30,6 +30,7 @@ from tqdm import tqdm
 from versions import VERSIONS
 from zoo_scores import score
 
+from sb3_lwm.files import whole_file
 from sb3_lwm.training_state.files import find_states
 from sb3_lwm.zoo import register
 
@@ -193,10 +194,8 @@ def evaluate(cell: Cell) -> pd.DataFrame:
 
 def write(table: pd.DataFrame, path: Path) -> None:
     """Write a CSV, which appears when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    table.to_csv(temporary, index=False, float_format="%.6g")
-    os.replace(temporary, path)
+    with whole_file(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g")
 
 
 def parse(agents: Mapping[str, Agent], doc: str | None, sizes: Sequence[int], arguments: Sequence[str] | None) -> Any:

@@ -1,14 +1,31 @@
-"""Files that are no model, or only a part of one, are refused by name."""
+"""Files are written whole or not at all; those that are no model, or only a part of one, are refused by name."""
 
 import io
 import json
+import os
 import pathlib
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from stable_baselines3.common.save_util import open_path
 
 Path = str | pathlib.Path | io.BufferedIOBase
 REMEDY = "Use a file that LWMDQN.save has written to its end, such as the checkpoint before it."
+
+
+@contextmanager
+def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """
+    Write a file that appears when it is whole: to a temporary one beside it, which takes its name if nothing failed.
+
+    :param path: of the file, replaced if there is one; its folder is made
+    :return: the temporary file, to write to; it has the same suffix
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.stem}.part{path.suffix}")
+    yield temporary
+    os.replace(temporary, path)
 
 
 def check_model_file(path: Path) -> None:

@@ -19,7 +19,6 @@ a lost life ends an episode.
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +29,7 @@ from tqdm import tqdm
 
 from sb3_lwm.envs.atari_games import find_game
 from sb3_lwm.envs.atari_play import make_atari, play_game
+from sb3_lwm.files import whole_file
 from sb3_lwm.type_aliases import Play
 
 FORMAT = {"format": "sb3-lwm Atari recording", "version": 1}
@@ -83,10 +83,8 @@ def save(recording: Recording, path: Path) -> None:
     :param recording: of a game
     :param path: of the file, which appears when it is whole; its folder is made
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps({**FORMAT, **recording._asdict()}) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps({**FORMAT, **recording._asdict()}) + "\n", encoding="utf-8")
 
 
 def load(path: Path, game: str | None = None) -> Recording:

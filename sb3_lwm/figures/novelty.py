@@ -1,6 +1,5 @@
 """Novelty along an episode: a curve, its spikes, and what was to be seen there."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sb3_lwm.figures.requirements import require
+from sb3_lwm.files import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,7 +97,5 @@ def save_figure(figure: "Figure", path: Path) -> None:
     :param figure: of matplotlib
     :param path: of a PNG or SVG file, by its suffix; it appears when it is whole, its folder is made
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=100)
-    os.replace(temporary, path)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=100)

@@ -1,6 +1,5 @@
 """A video of an episode: the frames, and under them the intrinsic reward as a curve that runs along."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from tqdm import tqdm
 from sb3_lwm.figures.episode import WatchedEpisode
 from sb3_lwm.figures.novelty import draw_curve, find_spikes
 from sb3_lwm.figures.requirements import INSTALL, require
+from sb3_lwm.files import whole_file
 
 # In pixels, even as video encoders ask for; a frame is at most so high
 WIDTH, FRAME_HEIGHT, CURVE_HEIGHT, RIM = 480, 440, 176, 6
@@ -49,17 +49,11 @@ def write_video(episode: WatchedEpisode, path: Path, fps: float, title: str = ""
     if suffix not in SUFFIXES:
         raise ValueError(f"{path}: a video is one of {', '.join(SUFFIXES)}.")
     check_video_packages(suffix)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # encoders choose the format by the suffix, too
-    temporary = path.with_name(f"{path.stem}.part{path.suffix}")
     pictures = tqdm(
         compose(episode, title), desc=path.name, total=len(episode.frames), unit="frame", mininterval=1.0, disable=None
     )
-    if suffix == ".gif":
-        _write_gif(pictures, temporary, fps)
-    else:
-        _write_mp4(pictures, temporary, fps)
-    os.replace(temporary, path)
+    with whole_file(path) as temporary:
+        (_write_gif if suffix == ".gif" else _write_mp4)(pictures, temporary, fps)
 
 
 def _write_gif(pictures: Any, path: Path, fps: float) -> None:

@@ -16,6 +16,8 @@ from stable_baselines3.common.logger import (
     TensorBoardOutputFormat,
 )
 
+from sb3_lwm.files import whole_file
+
 PENDING = ("name_to_value", "name_to_count", "name_to_excluded")
 
 
@@ -118,7 +120,5 @@ def _reopen(part: dict[str, Any], folder: Path, num_timesteps: int) -> KVWriter:
 def _cut_table(path: Path, keys: list[str], n_rows: int) -> None:
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))[:n_rows]
-    temporary = path.with_name(path.name + ".part")
-    with open(temporary, "w", encoding="utf-8", newline="") as file:
+    with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([row[: len(keys)] for row in rows])
-    os.replace(temporary, path)

@@ -1,6 +1,5 @@
 """An encoder of images that learns from recorded play, without an agent: for figures and for comparisons of encoders."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from gymnasium import spaces
 from stable_baselines3.common.utils import set_random_seed
 from tqdm import tqdm
 
+from sb3_lwm.files import whole_file
 from sb3_lwm.type_aliases import Play
 from sb3_lwm.world_model.encoders import ImageEncoder
 from sb3_lwm.world_model.objectives import make_objective
@@ -95,10 +95,8 @@ def save_encoder(path: Path, encoder: ImageEncoder, settings: dict[str, Any], lo
     :param settings: numbers and strings that say how it was trained
     :param logs: of the end of its training
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    th.save({"weights": encoder.state_dict(), "settings": settings, "logs": logs}, temporary)
-    os.replace(temporary, path)
+    with whole_file(path) as temporary:
+        th.save({"weights": encoder.state_dict(), "settings": settings, "logs": logs}, temporary)
 
 
 def load_encoder(path: Path, settings: dict[str, Any]) -> tuple[ImageEncoder, dict[str, float]]:

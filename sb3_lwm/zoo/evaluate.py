@@ -27,6 +27,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_lwm.envs.atari_games import ROOM_BYTES, find_game
 from sb3_lwm.evaluation import Game, play_games
+from sb3_lwm.files import whole_file
 from sb3_lwm.policies import LWMPolicy
 from sb3_lwm.zoo.registration import ALGORITHM
 
@@ -182,12 +183,10 @@ def write_games(path: Path, games: list[Game], options: argparse.Namespace, epsi
     :param options: of the command line
     :param epsilon: share of random actions, None if the agent has none of its own
     """
-    temporary = path.with_name(path.name + ".part")
-    with open(temporary, "w", newline="", encoding="utf-8") as file:
+    with whole_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*Game._fields, "env", "seed", "epsilon"])
         writer.writerows([[*game, options.env, options.seed, epsilon] for game in games])
-    os.replace(temporary, path)
 
 
 def load_player(options: argparse.Namespace) -> tuple[BaseAlgorithm, str, bool]:

@@ -1,11 +1,12 @@
 """Figures of the Zoo's plots as files: the scripts themselves show all of them, but save one at most."""
 
-import os
 import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from sb3_lwm.files import whole_file
 
 
 @contextmanager
@@ -29,7 +30,6 @@ def figures_kept_in(folder: str | None) -> Iterator[None]:
         figure = plt.figure(number)
         title = figure.canvas.manager.get_window_title() if figure.canvas.manager else f"figure {number}"
         path = Path(folder, re.sub(r"[^\w.-]+", "_", title) + ".png")
-        temporary = path.with_name(path.name + ".part")
-        figure.savefig(temporary, format="png", dpi=150)
-        os.replace(temporary, path)
+        with whole_file(path) as temporary:
+            figure.savefig(temporary, dpi=150)
         print(f"Saved {path}")

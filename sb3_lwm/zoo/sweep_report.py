@@ -6,7 +6,6 @@ and the command that trains it again, with its seed to the same score.
 """
 
 import argparse
-import os
 import shlex
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ import yaml
 from optuna.importance import get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
+from sb3_lwm.files import whole_file
 from sb3_lwm.zoo.search_space import convert_lwm_dqn_params, merge
 from sb3_lwm.zoo.storage import INSTALL, KINDS, experimental, load_study, open_storage
 from sb3_lwm.zoo.sweep_study import best_trial, describe
@@ -55,9 +55,8 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     :param path: of a file, replaced if there is one
     :param write: writes it
     """
-    temporary = path.with_name(path.name + ".part")
-    write(temporary)
-    os.replace(temporary, path)
+    with whole_file(path) as temporary:
+        write(temporary)
     print(f"Wrote {path}")
 
 
