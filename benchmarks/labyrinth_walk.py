@@ -56,9 +56,9 @@ class Walk(gym.Wrapper[Any, Any, Any, Any]):
 def main() -> None:
     """Play the episode, write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    register()
     evaluate.add_player_options(parser)
     parser.add_argument("--output", type=Path, required=True, help="JSON to write")
-    register()
     options = parser.parse_args()
     policy, _ = record.load_policy(options)
     set_random_seed(options.seed)

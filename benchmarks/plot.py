@@ -1,14 +1,16 @@
 """
 Pictures of the labyrinth results, from their CSV alone::
 
-    python benchmarks/plot.py benchmarks/results/labyrinth.csv --output benchmarks/results
+    python benchmarks/plot.py benchmarks/results/labyrinth.csv --walk benchmarks/results/labyrinth_walk.json \
+        --output benchmarks/results
 
 ``labyrinth_curves`` has the learning curves, every seed as a thin line and their interquartile mean with its bootstrap
 interval (rliable); ``labyrinth_steps`` the last evaluation of every seed as a dot, their mean as a bar, and the bounds as
-lines. Both as PNG and SVG.
+lines; ``labyrinth_walk`` one episode of a trained agent (``labyrinth_walk.py``). All as PNG and SVG.
 """
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from rliable import library, metrics
+from walk_figure import draw_walk
 
 from sb3_lwm.figures import save_figure
 
@@ -97,12 +100,16 @@ def main() -> None:
     """Read the CSV, write the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="CSV of benchmarks/labyrinth.py")
+    parser.add_argument("--walk", type=Path, help="JSON of benchmarks/labyrinth_walk.py")
     parser.add_argument("--output", type=Path, required=True, help="folder for the pictures")
     options = parser.parse_args()
     results = pd.read_csv(options.results)
-    for name, draw in (("labyrinth_curves", draw_curves), ("labyrinth_steps", draw_steps)):
+    figures = {"labyrinth_curves": draw_curves(results), "labyrinth_steps": draw_steps(results)}
+    if options.walk is not None:
+        figures["labyrinth_walk"] = draw_walk(json.loads(options.walk.read_text(encoding="utf-8")))
+    for name, figure in figures.items():
         for suffix in (".png", ".svg"):
-            save_figure(draw(results), options.output / f"{name}{suffix}")
+            save_figure(figure, options.output / f"{name}{suffix}")
             print(f"Saved {options.output / name}{suffix}")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import ablations
+import gymnasium as gym
 import labyrinth
 import labyrinth_variants
 import numpy as np
@@ -195,3 +196,29 @@ def test_pictures() -> None:
     assert len(curves.lines) == 2 * 4 + 2
     np.testing.assert_allclose([bar.get_height() for bar in bars.patches], [20.0, 20.0])
     assert sorted(line.get_ydata()[0] for line in bars.lines[2:]) == [11, 150]
+
+
+def test_picture_of_a_walk(tmp_path: Path) -> None:
+    walk_figure = pytest.importorskip("walk_figure")
+    env = gym.make("POL-v0", size=2).unwrapped
+    env.reset(seed=0)
+    # there and back, and a move into a wall
+    row, column = env.position
+    action = int(np.flatnonzero(env.passages[row, column])[0])
+    wall = int(np.flatnonzero(~env.passages[row, column])[0])
+    path = [env.position]
+    for move in (action, (action + 2) % 4, wall):
+        env.step(move)
+        path.append(env.position)
+    np.testing.assert_array_equal(walk_figure.first_visits(np.array(path)), [True, True, False, False])
+    walk = {"env": "POL-v0", "passages": env.passages.tolist(), "path": path, "intrinsic_rewards": [None, 2.0, -0.5, -0.25]}
+    labyrinth, rewards = walk_figure.draw_walk(walk).axes[:2]
+    walls, ways = labyrinth.collections
+    # 4 cells with 4 sides, 3 passages with two ends each; the move into the wall leaves no line
+    assert len(walls.get_segments()) == 16 - 6 and len(ways.get_segments()) == 2
+    # there and back lie beside each other, each aside of the cells' middles
+    (there, back) = ways.get_segments()
+    np.testing.assert_allclose((there + back[::-1]) / 2, np.array(path[:2])[:, ::-1])
+    assert not np.allclose(there, back[::-1])
+    assert [label.get_text() for label in labyrinth.texts] == ["0", "1"]
+    assert sorted(bar.get_height() for bar in rewards.patches) == [-0.5, -0.25, 2.0]

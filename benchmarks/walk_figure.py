@@ -1,0 +1,85 @@
+"""The picture of one episode in a labyrinth: the map, the path, and the intrinsic reward at each step."""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from labyrinth_bounds import SHIFTS
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+NEW, OLD = "tab:orange", "tab:blue"
+# of a cell's width, to the right of the way that one walks: there and back are two lines
+ASIDE = 0.13
+
+
+def first_visits(path: np.ndarray) -> np.ndarray:
+    """
+    :param path: (T, 2) int, cells
+    :return: (T,) bool, steps that lead to a cell in which the walk has not been
+    """
+    _, first = np.unique(path, axis=0, return_index=True)
+    return np.isin(np.arange(len(path)), first)
+
+
+def draw_walk(walk: Mapping[str, Any]) -> Figure:
+    """
+    :param walk: as ``labyrinth_walk.py`` writes it
+    :return: the map with the path on the left, the intrinsic rewards on the right
+    """
+    path, passages = np.array(walk["path"]), np.array(walk["passages"], dtype=bool)
+    rewards = np.array(walk["intrinsic_rewards"], dtype=float)
+    is_new, steps = first_visits(path), np.arange(len(path))
+    figure = Figure(figsize=(10.0, 3.9), layout="constrained")
+    labyrinth, curve = figure.subplots(1, 2, width_ratios=[1.0, 1.55])
+    _draw_map(labyrinth, passages)
+    lines = _draw_path(labyrinth, path)
+    for step in steps[is_new]:
+        labyrinth.text(path[step, 1], path[step, 0], str(step), ha="center", va="center", fontsize=8)
+    labyrinth.set_title(f"{walk['env']}: {len(path) - 1} steps", fontsize=10)
+    figure.colorbar(lines, ax=labyrinth, label="step", shrink=0.8)
+    for chosen, colour, label in ((is_new, NEW, "a new cell"), (~is_new, OLD, "a cell seen before")):
+        curve.bar(steps[chosen][steps[chosen] > 0], rewards[chosen & (steps > 0)], color=colour, label=label)
+    curve.axhline(0.0, color="0.3", linewidth=0.8)
+    curve.set(xlabel="step", ylabel="intrinsic reward", title="what the step led to")
+    curve.title.set_fontsize(10)
+    curve.legend(fontsize=8)
+    return figure
+
+
+def _draw_map(axes: Any, passages: np.ndarray) -> None:
+    """
+    :param axes: of matplotlib
+    :param passages: (size, size, 4) bool
+    """
+    size = len(passages)
+    walls = []
+    for row, column, action in zip(*np.nonzero(~passages), strict=True):
+        down, right = SHIFTS[action]
+        # the middle of the wall, and half of its length along it
+        y, x = row + down / 2, column + right / 2
+        walls.append([(x - down / 2, y - right / 2), (x + down / 2, y + right / 2)])
+    axes.add_collection(LineCollection(walls, colors="0.2", linewidths=2.0))
+    axes.set(xlim=(-0.6, size - 0.4), ylim=(size - 0.4, -0.6), aspect="equal", xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def _draw_path(axes: Any, path: np.ndarray) -> LineCollection:
+    """
+    :param axes: of matplotlib
+    :param path: (T, 2) int
+    :return: the lines, coloured by the step
+    """
+    segments, colours = [], []
+    for step, (start, end) in enumerate(itertools.pairwise(path), start=1):
+        down, right = end - start
+        # right-handed traffic; rows count downwards
+        aside = ASIDE * np.array([-down, right])
+        if down or right:
+            segments.append([start[::-1] + aside, end[::-1] + aside])
+            colours.append(step)
+    lines = LineCollection(segments, cmap="viridis", linewidths=2.5, capstyle="round")
+    lines.set_array(np.array(colours))
+    axes.add_collection(lines)
+    return lines
