@@ -62,7 +62,7 @@ def main() -> None:
     options = parser.parse_args()
     policy, _ = record.load_policy(options)
     set_random_seed(options.seed)
-    walk = Walk(gym.make(options.env, render_mode="ansi"))
+    walk = Walk(gym.make(options.env, render_mode="ansi", **(options.env_kwargs or {})))
     env = DummyVecEnv([lambda: Monitor(gym.wrappers.RenderCollection(walk, reset_clean=False))])
     env.seed(options.seed)
     episode = watch_episode(policy, env, MAX_STEPS, policy.evaluation_eps)

@@ -1,11 +1,15 @@
 """``record`` plays an agent of a run as it was trained, and writes videos and figures of its intrinsic reward."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
+import labyrinth_walk
+import numpy as np
 import pytest
 from helpers import SHORT, make_labyrinths
+from labyrinth_bounds import SHIFTS
 from stable_baselines3 import DQN
 from test_zoo_evaluate import write_settings
 
@@ -44,6 +48,26 @@ def test_labyrinth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     with Image.open(outputs[0]) as video:
         assert (video.n_frames, video.info["duration"]) == (9, 200)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.SVG", "a.gif", "a.png"]
+
+
+def test_walk_in_a_labyrinth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_labyrinth(tmp_path)
+    path = tmp_path / "walk.json"
+    options = ["--env", "POL-v0", "--env-kwargs", "size:2", "max_episode_steps:12", "--output", str(path)]
+    monkeypatch.setattr(sys, "argv", ["labyrinth_walk", "-f", str(tmp_path), "--device", "cpu", *options])
+    labyrinth_walk.main()
+    walk = json.loads(path.read_text())
+    passages = np.array(walk["passages"], dtype=bool)
+    assert passages.shape == (2, 2, 4) and passages.sum() == 6
+    # each step leads through a passage or nowhere, and the episode ends where all has been seen or after its time
+    moves = np.diff(walk["path"], axis=0)
+    assert all(
+        not move.any() or passages[tuple(cell)][SHIFTS.index(tuple(move))]
+        for cell, move in zip(walk["path"], moves, strict=False)
+    )
+    assert len({tuple(cell) for cell in walk["path"][:-1]}) < 4
+    assert len(walk["path"]) == len(walk["intrinsic_rewards"]) and (len(moves) == 12 or len({*map(tuple, walk["path"])}) == 4)
+    assert walk["intrinsic_rewards"][0] is None and None not in walk["intrinsic_rewards"][1:]
 
 
 def test_native_atari(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
