@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from labyrinth_bounds import BOUNDS, bound
+from labyrinth_bounds import BOUNDS, TIME_LIMIT, bound
 from stable_baselines3.common.monitor import get_monitor_files
 from tqdm import tqdm
 from versions import VERSIONS
@@ -184,7 +184,8 @@ def evaluate(cell: Cell) -> pd.DataFrame:
     for steps in cell.checkpoints():
         if steps in [row["steps"] for row in rows]:
             continue
-        found = score(cell.run, EVALUATION_EPISODES, steps)
+        # trainings may end episodes sooner
+        found = score(cell.run, EVALUATION_EPISODES, steps, [f"max_episode_steps:{TIME_LIMIT}"])
         # a step costs 1
         columns = {"mean_steps": -found["mean_score"], **{name: found[name] for name in ("standard_deviation", "episodes")}}
         rows.append({"steps": steps, **columns, "kind": "evaluation"})

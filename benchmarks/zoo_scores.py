@@ -12,6 +12,7 @@ then::
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,12 @@ def find_runs(folders: list[Path]) -> list[Path]:
     return runs
 
 
-def score(run: Path, n_episodes: int, checkpoint: int | None = None) -> dict[str, Any]:
+def score(run: Path, n_episodes: int, checkpoint: int | None = None, env_kwargs: Sequence[str] = ()) -> dict[str, Any]:
     """
     :param run: a run folder of the Zoo: folder/algorithm/environment_number
     :param n_episodes: how many count
     :param checkpoint: steps of a model on the way; None for the last model
+    :param env_kwargs: of the environment, as the Zoo's ``--env-kwargs``, in place of the training's
     :return: a row of the CSV; an LWMDQN plays with its ``evaluation_eps``, other algorithms as ``enjoy`` lets them
     """
     number = run.name.rsplit("_", 1)[1]
@@ -58,7 +60,8 @@ def score(run: Path, n_episodes: int, checkpoint: int | None = None) -> dict[str
     which = ["--env", env_id, "--algo", run.parent.name, "-f", str(run.parents[1]), "--exp-id", number]
     how = ["--n-games", str(n_episodes), "--n-envs", "20", "--seed", str(EVALUATION_SEED), "--device", "cpu"]
     when = [] if checkpoint is None else ["--load-checkpoint", str(checkpoint)]
-    options = evaluate.parse([*which, *how, *when])
+    where = ["--env-kwargs", *env_kwargs] if env_kwargs else []
+    options = evaluate.parse([*which, *how, *when, *where])
     model, path, deterministic = evaluate.load_player(options)
     set_random_seed(EVALUATION_SEED)
     env = evaluate.make_env(options, str(path))

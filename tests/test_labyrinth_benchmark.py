@@ -108,7 +108,8 @@ def test_every_model_is_evaluated_once(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(labyrinth, "score", score)
     first, again = labyrinth.evaluate(cell), labyrinth.evaluate(cell)
-    assert calls == [(cell.run, 128, 100), (cell.run, 128, 200)]
+    # to the end of the labyrinth's own time, whatever the training's was
+    assert calls == [(cell.run, 128, steps, ["max_episode_steps:1000"]) for steps in (100, 200)]
     assert first.mean_steps.tolist() == again.mean_steps.tolist() == [10.0, 20.0]
     assert list(first.columns) == ["steps", "mean_steps", "standard_deviation", "episodes", "kind"]
 

@@ -91,3 +91,13 @@ def test_bad_input(options: list[str], message: str, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit) as exit_info:
         evaluate.parse([*ATARI, *options])
     assert exit_info.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_env_kwargs_of_the_command_line(tmp_path: Path) -> None:
+    write_settings(tmp_path / "lwm_dqn/POL-v0_1", "POL-v0", {"env_kwargs": {"size": 2, "max_episode_steps": 5}}, None)
+    for given, expected in (([], (2, 5)), (["--env-kwargs", "max_episode_steps:9"], (2, 9))):
+        options = evaluate.parse(["--env", "POL-v0", "-f", str(tmp_path), "--n-envs", "1", *given])
+        env = evaluate.make_env(options, str(tmp_path / "lwm_dqn/POL-v0_1"))
+        (spec,), (labyrinth,) = env.get_attr("spec"), env.get_attr("unwrapped")
+        assert (labyrinth.size, spec.max_episode_steps) == expected
+        env.close()
