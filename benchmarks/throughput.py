@@ -11,6 +11,7 @@ settings of ``hyperparams/atari.yml`` on Montezuma's Revenge, with and without s
 """
 
 import argparse
+import inspect
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -39,7 +40,8 @@ Tasks = dict[str, Callable[[], object]]
 def read_settings(file: str, block: str) -> dict[str, Any]:
     """:return: arguments of LWMDQN in a block of our hyperparameters"""
     settings = yaml.safe_load((SETTINGS / file).read_text(encoding="utf-8"))[block]
-    return {key: value for key, value in settings.items() if key not in ("n_envs", "n_timesteps", "policy", "vec_env_wrapper")}
+    # the others are the Zoo's
+    return {key: value for key, value in settings.items() if key in inspect.signature(LWMDQN).parameters and key != "policy"}
 
 
 # --- What anybody would write first ---
@@ -167,7 +169,7 @@ def print_runs(agents: dict[str, BaseAlgorithm], rounds: int, steps: int) -> Non
 def measure_labyrinth(arguments: argparse.Namespace) -> None:
     """The labyrinth's settings against SB3's DQN."""
     n_envs, warm_up = arguments.n_envs or 8, 10_000
-    settings = {**read_settings("labyrinth.yml", "POL-3x3-v0"), "seed": 0, "device": arguments.device}
+    settings = {**read_settings("labyrinth-paper.yml", "POL-3x3-v0"), "seed": 0, "device": arguments.device}
     settings["pretraining_updates"] = 10  # no part of what is measured; a short one sets the normaliser
     shared = {key: settings[key] for key in ("train_freq", "learning_starts", "buffer_size", "seed", "device")}
 
