@@ -123,7 +123,7 @@ def train(cell: Cell, options: argparse.Namespace) -> None:
     :param options: of the command line
     :raises RuntimeError: if the training fails; says where its output is
     """
-    arguments, output = command(cell, options), cell.logs.with_suffix(".txt")
+    arguments, output = command(cell, options), cell.logs.with_name(f"{cell.logs.name}.txt")
     output.parent.mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     variables = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path}

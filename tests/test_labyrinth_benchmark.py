@@ -79,8 +79,8 @@ def test_a_finished_training_is_left_alone(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_failed_training_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labyrinth, "command", lambda cell, options: [sys.executable, "-c", "raise SystemExit(3)"])
-    options = parse(tmp_path)
-    with pytest.raises(SystemExit, match=r"training of dqn, size 3, seed 100 ended with exit code 3.*dqn_3_100.txt"):
+    options = parse(tmp_path, "--params", "gamma:0.9")
+    with pytest.raises(SystemExit, match=r"training of dqn, size 3, seed 100 ended with exit code 3.*gamma-0.9_dqn_3_100.txt"):
         labyrinth.train_all([make_cell(options)], options)
 
 
