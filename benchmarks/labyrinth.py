@@ -240,8 +240,10 @@ def main(
         parts.append(curve.assign(**columns))
     results = pd.concat(parts, ignore_index=True).assign(**VERSIONS)
     write(results, options.output)
+    # bounds alone have neither
+    results = results.reindex(columns=results.columns.union(["steps", "seed"], sort=False))
     shown = results[(results.kind == "bound") | ((results.kind == "evaluation") & (results.steps == options.steps))]
-    seeds = shown["seed"].fillna(-1).astype(int).astype(str).replace("-1", "") if "seed" in shown else ""
+    seeds = shown["seed"].fillna(-1).astype(int).astype(str).replace("-1", "")
     table = shown.assign(seed=seeds).pivot_table("mean_steps", ["size", "agent"], "seed", sort=False)
     print(table.to_string(float_format="%.2f", na_rep=""))
 

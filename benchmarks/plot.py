@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FixedLocator, NullLocator, ScalarFormatter
 from rliable import library, metrics
 from walk_figure import draw_walk
 
@@ -26,6 +27,8 @@ COLOURS = {"dqn": "tab:orange", "lwm_dqn": "tab:blue"}
 BOUND_STYLES = {"random": ":", "search": "--", "map-known": "-"}
 RESAMPLES = 2000
 GREY = "0.35"
+# of the steps of an episode, which are drawn logarithmically
+TICKS = (10, 15, 20, 30, 50, 100, 200, 500, 1000)
 
 
 def interquartile(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -56,7 +59,7 @@ def draw_curves(results: pd.DataFrame) -> Figure:
         for agent, part in training.groupby("agent"):
             # an interval in which no episode ended has no mean
             table = part.pivot_table("mean_steps", "seed", "steps").ffill(axis=1).dropna(axis=1)
-            axes.plot(table.columns, table.T, color=COLOURS[agent], linewidth=0.6, alpha=0.6)
+            axes.plot(table.columns, table.T, color=COLOURS[agent], linewidth=0.8, alpha=0.8)
             if len(table) > 2:
                 means, (low, high) = interquartile(table.to_numpy())
                 axes.plot(table.columns, means, color=COLOURS[agent], linewidth=2.0, label=agent)
@@ -64,7 +67,8 @@ def draw_curves(results: pd.DataFrame) -> Figure:
             else:
                 axes.plot([], [], color=COLOURS[agent], label=agent)
         _draw_bounds(axes, rows)
-        axes.set(title=f"{size}x{size}", xlabel="steps of the training", yscale="log")
+        axes.set(title=f"{size}x{size}", xlabel="steps of the training")
+        axes.xaxis.set_major_formatter(EngFormatter())
     panels[0].set_ylabel("steps of an episode")
     panels[-1].legend(fontsize=8)
     return figure
@@ -85,13 +89,17 @@ def draw_steps(results: pd.DataFrame) -> Figure:
             axes.bar(place, part.mean_steps.mean(), width=0.6, color=COLOURS[agent], alpha=0.5, label=agent)
             axes.plot([place] * len(part), part.mean_steps, "o", color=COLOURS[agent], markersize=4)
         _draw_bounds(axes, results[results["size"] == size])
-        axes.set(title=f"{size}x{size}", xticks=[], yscale="log")
+        axes.set(title=f"{size}x{size}", xticks=[])
     panels[0].set_ylabel("steps of an episode")
     panels[-1].legend(fontsize=8)
     return figure
 
 
 def _draw_bounds(axes: Any, rows: pd.DataFrame) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(FixedLocator(TICKS))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_locator(NullLocator())
     for row in rows[rows.kind == "bound"].itertuples():
         axes.axhline(row.mean_steps, color=GREY, linestyle=BOUND_STYLES[row.agent], linewidth=1.0, label=row.agent)
 

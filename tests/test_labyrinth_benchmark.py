@@ -96,6 +96,14 @@ def test_learning_curve(tmp_path: Path) -> None:
     assert curve.wall_seconds.tolist() == [1, 10]
 
 
+def test_bounds_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(labyrinth, "bound", lambda name, size: np.array([10, 20 + size]))
+    output = tmp_path / "out.csv"
+    labyrinth.main(arguments=["--sizes", "3", "5", "--agents", "search", "--output", str(output), "--runs", str(tmp_path)])
+    assert pd.read_csv(output).mean_steps.tolist() == [16.5, 17.5]
+    assert "search 16.50" in " ".join(capsys.readouterr().out.split())
+
+
 def test_every_model_is_evaluated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = make_cell(parse(tmp_path))
     for steps in (100, 200):
