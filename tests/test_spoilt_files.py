@@ -9,6 +9,7 @@ from helpers import SHORT, make_random_envs
 from stable_baselines3 import PPO
 
 from sb3_lwm import LWMDQN
+from sb3_lwm.files import whole_file
 
 
 def make_model() -> LWMDQN:
@@ -79,3 +80,14 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         LWMDQN.load(tmp_path / "missing")
     with pytest.raises(FileNotFoundError, match="missing"):
         make_model().load_replay_buffer(tmp_path / "missing")
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "table.csv"
+    with whole_file(path) as temporary:
+        temporary.write_text("first")
+        assert not path.exists() and temporary.suffix == ".csv"
+    with pytest.raises(OSError, match="disk full"), whole_file(path) as temporary:
+        temporary.write_text("half")
+        raise OSError("disk full")
+    assert path.read_text() == "first"
