@@ -13,6 +13,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from labyrinth_bounds import TIME_LIMIT
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -21,9 +22,6 @@ from sb3_lwm.envs.labyrinth import PartiallyObservableLabyrinthEnv
 from sb3_lwm.figures import watch_episode
 from sb3_lwm.files import whole_file
 from sb3_lwm.zoo import evaluate, record, register
-
-# the registered labyrinths end there
-MAX_STEPS = 1000
 
 
 class Walk(gym.Wrapper[Any, Any, Any, Any]):
@@ -60,12 +58,13 @@ def main() -> None:
     evaluate.add_player_options(parser)
     parser.add_argument("--output", type=Path, required=True, help="JSON to write")
     options = parser.parse_args()
+    evaluate.check_player_options(parser, options)
     policy, _ = record.load_policy(options)
     set_random_seed(options.seed)
     walk = Walk(gym.make(options.env, render_mode="ansi", **(options.env_kwargs or {})))
     env = DummyVecEnv([lambda: Monitor(gym.wrappers.RenderCollection(walk, reset_clean=False))])
     env.seed(options.seed)
-    episode = watch_episode(policy, env, MAX_STEPS, policy.evaluation_eps)
+    episode = watch_episode(policy, env, TIME_LIMIT, policy.evaluation_eps)
     data = {
         "env": options.env,
         "passages": walk.passages.astype(int).tolist(),

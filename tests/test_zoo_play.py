@@ -144,6 +144,7 @@ def test_agent_of_another_game(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         (["-o", "play.txt"], "a recording is a .json file"),
         (["-o", "play.json", "-n", "0"], "--n-timesteps 0: at least 1"),
         (["-o", "play.json", "--max-episode-steps", "9"], "a recording ends after --n-timesteps"),
+        (["-o", "play.json", "--env-kwargs", "mode:1"], "leave them out"),
         (["-o", "play.json", "--agent", "nobody"], "invalid choice: 'nobody'"),
     ],
 )

@@ -51,6 +51,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: at least 1.")
     if options.max_episode_steps is not None:
         parser.error(f"--max-episode-steps {options.max_episode_steps}: a recording ends after --n-timesteps, leave it out.")
+    if options.env_kwargs is not None:
+        parser.error(f"--env-kwargs {options.env_kwargs}: a recording is of the game as --env names it, leave them out.")
     if options.output.suffix != ".json":
         parser.error(f"--output {options.output}: a recording is a .json file.")
     options.rom = find_game(options.env).rom
