@@ -3,14 +3,16 @@ Pictures of the labyrinth results, from their CSV alone::
 
     python benchmarks/plot.py benchmarks/results/labyrinth.csv --walk benchmarks/results/labyrinth_walk.json \
         --output benchmarks/results
+    python benchmarks/plot.py benchmarks/results/ablations.csv --output benchmarks/results
 
-``labyrinth_curves`` has the learning curves, every seed as a thin line and their interquartile mean with its bootstrap
-interval (rliable); ``labyrinth_steps`` the last evaluation of every seed as a dot, their mean as a bar, and the bounds as
-lines; ``labyrinth_walk`` one episode of a trained agent (``labyrinth_walk.py``). All as PNG and SVG.
+``<name of the CSV>_curves`` has the learning curves, every seed as a thin line and their interquartile mean with its
+bootstrap interval (rliable); ``<name of the CSV>_steps`` the last evaluation of every seed as a dot, their mean as a bar,
+and the bounds as lines; ``labyrinth_walk`` one episode of a trained agent (``labyrinth_walk.py``). All as PNG and SVG.
 """
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,8 @@ from walk_figure import draw_walk
 
 from sb3_lwm.figures import save_figure
 
-COLOURS = {"dqn": "tab:orange", "lwm_dqn": "tab:blue"}
+# what the others are compared with, in labyrinth.csv and in ablations.csv
+REFERENCES = ("lwm_dqn", "complete")
 BOUND_STYLES = {"random": ":", "search": "--", "map-known": "-"}
 RESAMPLES = 2000
 GREY = "0.35"
@@ -48,60 +51,75 @@ def interquartile(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def draw_curves(results: pd.DataFrame) -> Figure:
     """
     :param results: rows of one or several sizes
-    :return: a panel for each size
+    :return: for each size and each agent a panel with its learning curves beside those of the reference
     """
-    sizes = sorted(results["size"].unique())
-    figure = Figure(figsize=(4.6 * len(sizes), 3.8), layout="constrained")
-    panels = figure.subplots(1, len(sizes), squeeze=False)[0]
-    for axes, size in zip(panels, sizes, strict=True):
-        rows = results[results["size"] == size]
-        training = rows[rows.kind == "training"]
-        for agent, part in training.groupby("agent"):
+    training = results[results.kind == "training"]
+    pairs = list(training[["size", "agent"]].drop_duplicates().itertuples(index=False))
+    others = [pair for pair in pairs if pair.agent not in REFERENCES]
+    shown = others or pairs
+    figure, panels = _panels(len(shown), height=3.4)
+    for axes, (size, agent) in zip(panels, shown, strict=True):
+        rows = training[training["size"] == size]
+        for name, part in rows[rows.agent.isin([agent, *REFERENCES])].groupby("agent"):
             # an interval in which no episode ended has no mean
             table = part.pivot_table("mean_steps", "seed", "steps").ffill(axis=1).dropna(axis=1)
-            axes.plot(table.columns, table.T, color=COLOURS[agent], linewidth=0.8, alpha=0.8)
+            axes.plot(table.columns, table.T, color=_colour(name), linewidth=0.8, alpha=0.8)
             if len(table) > 2:
                 means, (low, high) = interquartile(table.to_numpy())
-                axes.plot(table.columns, means, color=COLOURS[agent], linewidth=2.0, label=agent)
-                axes.fill_between(table.columns, low, high, color=COLOURS[agent], alpha=0.15, linewidth=0.0)
+                axes.plot(table.columns, means, color=_colour(name), linewidth=2.0, label=name)
+                axes.fill_between(table.columns, low, high, color=_colour(name), alpha=0.15, linewidth=0.0)
             else:
-                axes.plot([], [], color=COLOURS[agent], label=agent)
-        _draw_bounds(axes, rows)
-        axes.set(title=f"{size}x{size}", xlabel="steps of the training")
+                axes.plot([], [], color=_colour(name), label=name)
+        _draw_bounds(results[results["size"] == size], axes.axhline, axes.yaxis)
+        axes.set(title=f"{size}x{size}", xlabel="steps of the training", ylabel="steps of an episode")
         axes.xaxis.set_major_formatter(EngFormatter())
-    panels[0].set_ylabel("steps of an episode")
-    panels[-1].legend(fontsize=8)
+        axes.legend(fontsize=7)
     return figure
 
 
 def draw_steps(results: pd.DataFrame) -> Figure:
     """
     :param results: rows of one or several sizes
-    :return: bars of the last evaluations
+    :return: bars of the last evaluations, one panel for each size
     """
     evaluations = results[results.kind == "evaluation"]
     last = evaluations[evaluations.steps == evaluations.groupby(["size", "agent", "seed"]).steps.transform("max")]
     sizes = sorted(results["size"].unique())
-    figure = Figure(figsize=(3.2 * len(sizes), 3.8), layout="constrained")
-    panels = figure.subplots(1, len(sizes), squeeze=False)[0]
+    agents = list(dict.fromkeys(last.agent))
+    figure, panels = _panels(len(sizes), height=1.2 + 0.4 * len(agents))
     for axes, size in zip(panels, sizes, strict=True):
-        for place, (agent, part) in enumerate(last[last["size"] == size].groupby("agent")):
-            axes.bar(place, part.mean_steps.mean(), width=0.6, color=COLOURS[agent], alpha=0.5, label=agent)
-            axes.plot([place] * len(part), part.mean_steps, "o", color=COLOURS[agent], markersize=4)
-        _draw_bounds(axes, results[results["size"] == size])
-        axes.set(title=f"{size}x{size}", xticks=[])
-    panels[0].set_ylabel("steps of an episode")
-    panels[-1].legend(fontsize=8)
+        for place, agent in enumerate(agents):
+            steps = last[(last["size"] == size) & (last.agent == agent)].mean_steps
+            axes.barh(place, steps.mean(), height=0.6, color=_colour(agent), alpha=0.5)
+            axes.plot(steps, [place] * len(steps), "o", color=_colour(agent), markersize=4)
+        _draw_bounds(results[results["size"] == size], axes.axvline, axes.xaxis)
+        axes.set(title=f"{size}x{size}", xlabel="steps of an episode", yticks=range(len(agents)), yticklabels=agents)
+        axes.invert_yaxis()
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(BOUND_STYLES), fontsize=8)
     return figure
 
 
-def _draw_bounds(axes: Any, rows: pd.DataFrame) -> None:
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(FixedLocator(TICKS))
-    axes.yaxis.set_major_formatter(ScalarFormatter())
-    axes.yaxis.set_minor_locator(NullLocator())
+def _panels(number: int, height: float) -> tuple[Figure, list[Any]]:
+    columns = min(number, 3)
+    rows = -(-number // columns)
+    figure = Figure(figsize=(4.4 * columns, height * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
+    for axes in panels[number:]:
+        axes.remove()
+    return figure, panels[:number]
+
+
+def _colour(agent: str) -> str:
+    return "tab:blue" if agent in REFERENCES else "tab:orange"
+
+
+def _draw_bounds(rows: pd.DataFrame, draw_line: Callable[..., object], axis: Any) -> None:
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(FixedLocator(TICKS))
+    axis.set_major_formatter(ScalarFormatter())
+    axis.set_minor_locator(NullLocator())
     for row in rows[rows.kind == "bound"].itertuples():
-        axes.axhline(row.mean_steps, color=GREY, linestyle=BOUND_STYLES[row.agent], linewidth=1.0, label=row.agent)
+        draw_line(row.mean_steps, color=GREY, linestyle=BOUND_STYLES[row.agent], linewidth=1.0, label=row.agent)
 
 
 def main() -> None:
@@ -112,7 +130,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for the pictures")
     options = parser.parse_args()
     results = pd.read_csv(options.results)
-    figures = {"labyrinth_curves": draw_curves(results), "labyrinth_steps": draw_steps(results)}
+    stem = options.results.stem
+    figures = {f"{stem}_curves": draw_curves(results), f"{stem}_steps": draw_steps(results)}
     if options.walk is not None:
         figures["labyrinth_walk"] = draw_walk(json.loads(options.walk.read_text(encoding="utf-8")))
     for name, figure in figures.items():

@@ -203,8 +203,17 @@ def test_pictures() -> None:
     (curves,), (bars,) = plot.draw_curves(results).axes, plot.draw_steps(results).axes
     # three seeds and their mean for each of two agents, and two bounds
     assert len(curves.lines) == 2 * 4 + 2
-    np.testing.assert_allclose([bar.get_height() for bar in bars.patches], [20.0, 20.0])
-    assert sorted(line.get_ydata()[0] for line in bars.lines[2:]) == [11, 150]
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["dqn", "lwm_dqn"]
+    np.testing.assert_allclose([bar.get_width() for bar in bars.patches], [20.0, 20.0])
+    assert sorted(line.get_xdata()[0] for line in bars.lines[2:]) == [11, 150]
+    # ablations: a panel for each, beside what they are compared with
+    ablations = results.replace({"agent": {"lwm_dqn": "complete"}})
+    more = ablations[ablations.agent == "dqn"].assign(agent="no-burn-in")
+    panels = plot.draw_curves(pd.concat([ablations, more])).axes
+    assert [[text.get_text() for text in axes.get_legend().get_texts()[:2]] for axes in panels] == [
+        ["complete", "dqn"],
+        ["complete", "no-burn-in"],
+    ]
 
 
 def test_picture_of_a_walk(tmp_path: Path) -> None:
