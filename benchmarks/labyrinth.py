@@ -7,7 +7,8 @@ Sizes 3, 4 and 5, seeds 100, 101 and 102 of the agent with its world model and w
 settings that ship; ``--conf-file labyrinth-paper`` takes those of the paper. What was interrupted goes on where it stopped,
 what is finished is not trained again. The CSV gets a row for each 100 000 steps of a training (mean of the episodes that ended
 in them), one for each evaluation there (128 episodes, 1 % of the actions at random), and one for each bound (a random walk,
-depth-first search with a perfect memory, the shortest walk of somebody who knows the map).
+depth-first search with a perfect memory, the shortest walk of somebody who knows the map). Rows of others that it has already
+stay, so that the table can be made in parts, by ``--sizes``, ``--agents`` and ``--seeds``.
 """
 
 import argparse
@@ -193,6 +194,27 @@ def evaluate(cell: Cell) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def add_to(path: Path, results: pd.DataFrame) -> pd.DataFrame:
+    """
+    :param path: of a CSV, which need not exist
+    :param results: new rows
+    :return: the CSV's rows of other sizes, agents, seeds or settings, and the new ones, in the order of sizes and agents
+    """
+    if not path.exists():
+        return results
+    # bounds have neither
+    columns = {"size": int, "agent": str, "seed": float, "settings": str}
+    tables = [pd.read_csv(path), results]
+    keys = [
+        pd.MultiIndex.from_frame(table.reindex(columns=list(columns)).fillna({"seed": -1, "settings": ""}).astype(columns))
+        for table in tables
+    ]
+    together = pd.concat([tables[0][~keys[0].isin(keys[1])], results], ignore_index=True)
+    places = {name: place for place, name in enumerate(dict.fromkeys([*BOUNDS, *together.agent]))}
+    order = together.assign(place=together.agent.map(places)).sort_values(["size", "place", "seed"], kind="stable").index
+    return together.loc[order].reset_index(drop=True)
+
+
 def write(table: pd.DataFrame, path: Path) -> None:
     """Write a CSV, which appears when it is whole."""
     with whole_file(path) as temporary:
@@ -239,7 +261,7 @@ def main(
         columns = {"size": cell.size, "agent": cell.name, "seed": cell.seed, "settings": settings_name(options)}
         parts.append(curve.assign(**columns))
     results = pd.concat(parts, ignore_index=True).assign(**VERSIONS)
-    write(results, options.output)
+    write(add_to(options.output, results), options.output)
     # bounds alone have neither
     results = results.reindex(columns=results.columns.union(["steps", "seed"], sort=False))
     shown = results[(results.kind == "bound") | ((results.kind == "evaluation") & (results.steps == options.steps))]

@@ -104,6 +104,26 @@ def test_bounds_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "search 16.50" in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_table_in_parts(tmp_path: Path) -> None:
+    def rows(size: int, agent: str, seed: float, value: float, settings: str | None = "labyrinth") -> pd.DataFrame:
+        part = pd.DataFrame([{"size": size, "agent": agent, "seed": seed, "settings": settings, "mean_steps": value}])
+        # bounds alone have no column of settings
+        return part.dropna(axis=1)
+
+    def agents(table: pd.DataFrame) -> list[tuple[int, str, float]]:
+        return list(table[["size", "agent", "mean_steps"]].itertuples(index=False, name=None))
+
+    path = tmp_path / "out.csv"
+    bound = rows(3, "search", np.nan, 11.0, None)
+    for new in (rows(4, "dqn", 1.0, 1.0), rows(3, "dqn", 1.0, 2.0), bound, rows(3, "dqn", 1.0, 3.0, "labyrinth-paper")):
+        labyrinth.write(labyrinth.add_to(path, new), path)
+    assert agents(pd.read_csv(path)) == [(3, "search", 11.0), (3, "dqn", 2.0), (3, "dqn", 3.0), (4, "dqn", 1.0)]
+    # the same again takes the place of what was there
+    for new in (bound.assign(mean_steps=12.0), rows(3, "dqn", 1.0, 4.0)):
+        labyrinth.write(labyrinth.add_to(path, new), path)
+    assert agents(pd.read_csv(path)) == [(3, "search", 12.0), (3, "dqn", 3.0), (3, "dqn", 4.0), (4, "dqn", 1.0)]
+
+
 def test_every_model_is_evaluated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = make_cell(parse(tmp_path))
     for steps in (100, 200):
