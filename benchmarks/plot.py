@@ -51,12 +51,13 @@ def interquartile(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def draw_curves(results: pd.DataFrame) -> Figure:
     """
     :param results: rows of one or several sizes
-    :return: for each size and each agent a panel with its learning curves beside those of the reference
+    :return: for each size and each agent a panel with its learning curves beside those of the reference, or the reference alone
     """
     training = results[results.kind == "training"]
     pairs = list(training[["size", "agent"]].drop_duplicates().itertuples(index=False))
     others = [pair for pair in pairs if pair.agent not in REFERENCES]
-    shown = others or pairs
+    compared = {pair.size for pair in others}
+    shown = others + [pair for pair in pairs if pair.size not in compared]
     figure, panels = _panels(len(shown), height=3.4)
     for axes, (size, agent) in zip(panels, shown, strict=True):
         rows = training[training["size"] == size]
@@ -130,6 +131,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for the pictures")
     options = parser.parse_args()
     results = pd.read_csv(options.results)
+    if (settings := results.settings.dropna().unique()).size > 1:
+        parser.error(f"{options.results} has several settings ({', '.join(settings)}): write each to a CSV of its own.")
     stem = options.results.stem
     figures = {f"{stem}_curves": draw_curves(results), f"{stem}_steps": draw_steps(results)}
     if options.walk is not None:

@@ -234,6 +234,23 @@ def test_pictures() -> None:
         ["complete", "dqn"],
         ["complete", "no-burn-in"],
     ]
+    # a size at which there is nothing to compare with yet
+    alone = results[results.agent == "lwm_dqn"].assign(size=4)
+    titles = [axes.get_title() for axes in plot.draw_curves(pd.concat([results, alone])).axes]
+    assert titles == ["3x3", "4x4"]
+
+
+def test_pictures_of_one_kind_of_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("rliable")
+    plot = pytest.importorskip("plot")
+    path = tmp_path / "labyrinth.csv"
+    pd.DataFrame({"settings": [None, "labyrinth", "labyrinth-paper"]}).to_csv(path)
+    monkeypatch.setattr(sys, "argv", ["plot.py", str(path), "--output", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        plot.main()
+    assert "labyrinth, labyrinth-paper" in capsys.readouterr().err
 
 
 def test_picture_of_a_walk(tmp_path: Path) -> None:
