@@ -51,7 +51,7 @@ def interquartile(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def draw_curves(results: pd.DataFrame) -> Figure:
     """
     :param results: rows of one or several sizes
-    :return: for each size and each agent a panel with its learning curves beside those of the reference, or the reference alone
+    :return: a panel for each size and agent, its learning curves beside those of the reference; or the reference alone
     """
     training = results[results.kind == "training"]
     pairs = list(training[["size", "agent"]].drop_duplicates().itertuples(index=False))
