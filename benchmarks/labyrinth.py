@@ -157,10 +157,11 @@ def train_all(cells: Sequence[Cell], options: argparse.Namespace) -> None:
         raise SystemExit("\n".join(failures))
 
 
-def learning_curve(run: Path, interval: int) -> pd.DataFrame:
+def learning_curve(run: Path, interval: int, last: int) -> pd.DataFrame:
     """
     :param run: folder of a run
     :param interval: in steps
+    :param last: step of the run, which ends with a whole rollout: what comes after belongs to no interval
     :return: mean steps of the episodes that ended in each interval, and the wall time at its end
     """
     files = get_monitor_files(str(run))
@@ -169,6 +170,7 @@ def learning_curve(run: Path, interval: int) -> pd.DataFrame:
     episodes = episodes.astype({"l": float, "t": float})
     # a step of the run is a step of one environment; all environments take theirs together
     steps = episodes.groupby("env").l.cumsum() * len(files)
+    episodes, steps = episodes[steps <= last], steps[steps <= last]
     groups = episodes.groupby(((steps - 1) // interval + 1) * interval)
     columns = {"mean_steps": groups.l.mean(), "standard_deviation": groups.l.std(ddof=0), "episodes": groups.l.size()}
     curve = pd.DataFrame({**columns, "wall_seconds": groups.t.max()})
@@ -257,7 +259,7 @@ def main(
     cells = make_cells(options, agents)
     train_all(cells, options)
     for cell in tqdm(cells, desc="Evaluating", unit="training", disable=None):
-        curve = pd.concat([learning_curve(cell.run, options.interval), evaluate(cell)])
+        curve = pd.concat([learning_curve(cell.run, options.interval, options.steps), evaluate(cell)])
         columns = {"size": cell.size, "agent": cell.name, "seed": cell.seed, "settings": settings_name(options)}
         parts.append(curve.assign(**columns))
     results = pd.concat(parts, ignore_index=True).assign(**VERSIONS)

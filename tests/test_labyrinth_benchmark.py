@@ -86,11 +86,11 @@ def test_a_failed_training_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_learning_curve(tmp_path: Path) -> None:
     # two environments: a step of one is two of the run
-    for env, lengths in enumerate(([30, 10, 40], [60])):
+    for env, lengths in enumerate(([30, 10, 40, 21], [60])):
         rows = "\n".join(f"-{length},{length},{10 * env + number}" for number, length in enumerate(lengths))
         (tmp_path / f"{env}.monitor.csv").write_text(f'#{{"t_start": 0, "env_id": "POL"}}\nr,l,t\n{rows}\n')
-    curve = labyrinth.learning_curve(tmp_path, 100)
-    # ends at 60, 80 and 160 of the first, at 120 of the second
+    curve = labyrinth.learning_curve(tmp_path, 100, last=200)
+    # ends at 60, 80, 160 and 202 of the first, at 120 of the second; a rollout went beyond the run's 200 steps
     assert curve.steps.tolist() == [100, 200] and curve.episodes.tolist() == [2, 2]
     assert curve.mean_steps.tolist() == [20, 50] and curve.standard_deviation.tolist() == [10, 10]
     assert curve.wall_seconds.tolist() == [1, 10]
