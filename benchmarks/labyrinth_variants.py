@@ -6,7 +6,8 @@ import torch as th
 
 from sb3_lwm import LWMDQN, MlpPolicy
 from sb3_lwm.q_network import RecurrentQNetwork
-from sb3_lwm.torch_layers import ResettableGRU
+from sb3_lwm.torch_layers import ResettableGRU, gru_memories
+from sb3_lwm.type_aliases import RecurrentState, SequenceSamples
 from sb3_lwm.world_model import LatentWorldModel
 from sb3_lwm.world_model.normalizer import IntrinsicRewardNormalizer
 
@@ -24,7 +25,15 @@ class NeverResetGRU(ResettableGRU):
 
     def forward(self, inputs: th.Tensor, hidden: th.Tensor, resets: th.Tensor) -> th.Tensor:
         """:return: as :meth:`ResettableGRU.forward`"""
-        return super().forward(inputs, hidden, th.zeros_like(resets))
+        if len(inputs) == 1:
+            return super().forward(inputs, hidden, th.zeros_like(resets))
+        # The row before a start is the final observation of an episode, which nobody who acts is shown. One more input opens
+        # the update gate there, and the memory stays as it is.
+        is_final = th.cat((resets[1:], th.zeros_like(resets[:1]))).to(inputs.dtype).unsqueeze(-1)
+        opens = th.zeros_like(self.cell.weight_ih[:, :1])
+        opens[self.hidden_size : 2 * self.hidden_size] = 1e4
+        weights = (th.cat((self.cell.weight_ih, opens), dim=1), self.cell.weight_hh, self.cell.bias_ih, self.cell.bias_hh)
+        return gru_memories(th.cat((inputs, is_final), dim=-1), hidden, th.ones_like(is_final), *weights)
 
 
 class RawErrors(IntrinsicRewardNormalizer):
@@ -37,21 +46,18 @@ class RawErrors(IntrinsicRewardNormalizer):
 
 class SurprisedByResets(LatentWorldModel):
     """
-    Predicts the first observation of the next episode, and pays for it the action that ended the last one, in place of its
-    final observation: what happens in a replay that knows no ends of episodes, as that of LWM's authors.
+    Predicts the first observation of the next episode from the last action of this one, learns it, and pays the action for
+    it, in place of the final observation: what happens in a replay that knows no ends of episodes, as that of LWM's authors.
     """
 
-    def is_predicted(self, episode_starts: th.Tensor) -> th.Tensor:
-        """:return: as :meth:`LatentWorldModel.is_predicted`, everywhere"""
-        return th.ones_like(episode_starts[1:])
-
-    def intrinsic_rewards(self, errors: th.Tensor, episode_starts: th.Tensor) -> th.Tensor:
-        """:return: as :meth:`LatentWorldModel.intrinsic_rewards`"""
-        rewards = self.normalizer(errors)
-        if rewards.dim() == 1:
-            return rewards
+    def sequence_errors(self, samples: SequenceSamples, states: RecurrentState) -> tuple[th.Tensor, th.Tensor]:
+        """:return: as :meth:`LatentWorldModel.sequence_errors`"""
+        observations = samples.observations
+        assert isinstance(observations, th.Tensor)
         # the row before a start is a final one
-        return th.cat((th.where(episode_starts[1:], rewards[1:], rewards[:-1]), rewards[-1:]))
+        is_final = samples.episode_starts[1:].unsqueeze(-1)
+        seen = th.cat((th.where(is_final, observations[1:], observations[:-1]), observations[-1:]))
+        return super().sequence_errors(samples._replace(observations=seen), states)
 
 
 class RewardBlindPolicy(MlpPolicy):

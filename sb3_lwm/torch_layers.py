@@ -140,6 +140,21 @@ class _GRUUnroll(th.autograd.Function):
         )
 
 
+def gru_memories(inputs: th.Tensor, hidden: th.Tensor, keep: th.Tensor, *weights: th.Tensor) -> th.Tensor:
+    """
+    Run a GRU along a sequence.
+
+    :param inputs: (T, B, input_size) float
+    :param hidden: (B, H) float, memory before the first step
+    :param keep: (T, B, 1) float, 0 where the memory is zeroed before the step, else 1
+    :param weights: ``weight_ih``, ``weight_hh``, ``bias_ih`` and ``bias_hh`` of a ``torch.nn.GRUCell``
+    :return: (T, B, H) float, memory after each step
+    """
+    if th.is_grad_enabled():
+        return _GRUUnroll.apply(inputs, hidden, keep, *weights)
+    return _unroll_gru(inputs, hidden, keep, _GRUWeights(*weights)).memories
+
+
 class ResettableGRU(nn.Module):
     """
     A GRU whose memory can be reset before any step of a sequence, where an episode begins.
@@ -168,10 +183,7 @@ class ResettableGRU(nn.Module):
         if len(inputs) == 1 and not th.is_grad_enabled():
             # acting: one call for a single step
             return cell(inputs[0], hidden * keep[0]).unsqueeze(0)
-        weights = _GRUWeights(cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
-        if th.is_grad_enabled():
-            return _GRUUnroll.apply(inputs, hidden, keep, *weights)
-        return _unroll_gru(inputs, hidden, keep, weights).memories
+        return gru_memories(inputs, hidden, keep, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
 
 
 class ImageCNN(NatureCNN):

@@ -18,10 +18,9 @@ def head(policy: LWMPolicy, hidden: th.Tensor) -> th.Tensor:
     return policy.q_net.head(hidden)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_acting_and_replay_agree_across_resets(seed: int) -> None:
+def check_acting_and_replay_agree(seed: int, policy_class: str = "MlpPolicy") -> None:
     env = make_labyrinths(n_envs=3, seed=seed)
-    model = LWMDQN("MlpPolicy", env, seed=seed, policy_kwargs=NETWORKS)
+    model = LWMDQN(policy_class, env, seed=seed, policy_kwargs=NETWORKS)
     policy, world_model = model.policy, model.policy.world_model
     assert world_model is not None
     world_model.normalizer.update(th.rand(10))
@@ -81,6 +80,11 @@ def test_acting_and_replay_agree_across_resets(seed: int) -> None:
                     th.testing.assert_close(q_values[row - 5, column], expected_q_values, atol=2e-6, rtol=2e-5)
                     compared += 1
     assert compared > 200
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_acting_and_replay_agree_across_resets(seed: int) -> None:
+    check_acting_and_replay_agree(seed)
 
 
 def test_predict_is_the_same_path_as_act() -> None:
