@@ -3,11 +3,14 @@ What each part of the method brings, on labyrinths of 4x4 cells, and two agents 
 
     OMP_NUM_THREADS=1 python benchmarks/ablations.py --jobs 2 --runs labyrinth_runs --output benchmarks/results/ablations.csv
 
-The same options, trainings and CSV as ``labyrinth.py``. Each agent differs in one thing from ``complete``; ``stacked-dqn`` is
-Stable-Baselines3's DQN on 8 stacked observations, ``recurrent-ppo`` that of sb3-contrib (``outside_*.yml``).
+The same options, trainings and CSV as ``labyrinth.py``. Each agent differs in one thing from ``complete`` (``prioritized``
+with what belongs to it: sequences from every 48th step on, which begin with the memory that acted, and importance weights).
+``stacked-dqn`` is Stable-Baselines3's DQN on 8 stacked observations, ``recurrent-ppo`` that of sb3-contrib
+(``outside_*.yml``); these two keep no states: interrupted, they begin anew.
 """
 
-from labyrinth import HERE, Agent, main
+from labyrinth import main
+from labyrinth_trainings import HERE, Agent
 
 AGENTS = {
     "complete": Agent(),

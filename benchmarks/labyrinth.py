@@ -13,148 +13,25 @@ stay, so that the table can be made in parts, by ``--sizes``, ``--agents`` and `
 
 import argparse
 import itertools
-import os
-import re
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 from labyrinth_bounds import BOUNDS, TIME_LIMIT, bound
+from labyrinth_trainings import Agent, Cell, make_cells, train_all, write
 from stable_baselines3.common.monitor import get_monitor_files
 from tqdm import tqdm
 from versions import VERSIONS
 from zoo_scores import score
 
-from sb3_lwm.files import whole_file
-from sb3_lwm.training_state.files import find_states
 from sb3_lwm.zoo import register
+from sb3_lwm.zoo.processes import handle_interruptions
 
 EVALUATION_EPISODES = 128
-HERE = Path(__file__).parent
-# module beside this one with the policies of ablations
-VARIANTS = "labyrinth_variants"
-
-
-class Agent(NamedTuple):
-    """How an agent is trained."""
-
-    algo: str = "lwm_dqn"
-    # of the Zoo's -params
-    params: tuple[str, ...] = ()
-    # settings in place of those that ship
-    conf_file: str | None = None
-
-
+EVALUATION_EPS = 0.01
 AGENTS = {"dqn": Agent(params=("use_world_model:False",)), "lwm_dqn": Agent()}
-
-
-class Cell(NamedTuple):
-    """A training, whose log folder has no other."""
-
-    size: int
-    name: str
-    agent: Agent
-    seed: int
-    logs: Path
-
-    @property
-    def env_id(self) -> str:
-        """:return: of the labyrinth"""
-        return f"POL-{self.size}x{self.size}-v0"
-
-    @property
-    def run(self) -> Path:
-        """:return: the folder of its run"""
-        return self.logs / self.agent.algo / f"{self.env_id}_1"
-
-    def checkpoints(self) -> dict[int, Path]:
-        """:return: the models on the way, by their steps"""
-        paths = self.run.glob("rl_model_*_steps.zip")
-        return dict(sorted((int(path.name.split("_")[2]), path) for path in paths))
-
-
-def make_cells(options: argparse.Namespace, agents: Mapping[str, Agent]) -> list[Cell]:
-    """
-    :param options: of the command line
-    :param agents: that can be trained, by name
-    :return: the trainings; other settings have other folders
-    """
-    settings = re.sub(r"[^\w.-]+", "-", settings_name(options))
-    trained = [name for name in options.agents if name in agents]
-    return [
-        Cell(size, name, agents[name], seed, options.runs / f"{settings}_{name}_{size}_{seed}")
-        for size, name, seed in itertools.product(options.sizes, trained, options.seeds)
-    ]
-
-
-def settings_name(options: argparse.Namespace) -> str:
-    """:return: what tells these settings from others"""
-    return " ".join([Path(options.conf_file or "labyrinth").stem, *options.params])
-
-
-def command(cell: Cell, options: argparse.Namespace) -> list[str]:
-    """
-    :param cell: that is not finished
-    :param options: of the command line
-    :return: what trains it, from where it stopped
-    """
-    zoo = [sys.executable, "-m", "sb3_lwm.zoo"]
-    if find_states(cell.run / "states"):
-        return [*zoo, "resume", str(cell.run)]
-    # stopped before its first state: a second run would get another number
-    shutil.rmtree(cell.logs, ignore_errors=True)
-    what = ["--algo", cell.agent.algo, "--env", cell.env_id, "--seed", str(cell.seed), "-n", str(options.steps)]
-    how = ["--num-threads", "1", "--eval-freq", "-1", "--save-freq", str(options.interval), "-f", str(cell.logs)]
-    conf_file = cell.agent.conf_file or options.conf_file
-    conf = ["--conf-file", conf_file] if conf_file else []
-    changes = [*cell.agent.params, *options.params]
-    packages = ["--gym-packages", VARIANTS] if cell.agent.algo == "lwm_dqn" else []
-    return [*zoo, "train", *what, *how, *conf, *packages, *(["-params", *changes] if changes else [])]
-
-
-def train(cell: Cell, options: argparse.Namespace) -> None:
-    """
-    :param cell: that is not finished
-    :param options: of the command line
-    :raises RuntimeError: if the training fails; says where its output is
-    """
-    arguments, output = command(cell, options), cell.logs.with_name(f"{cell.logs.name}.txt")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    variables = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path}
-    with open(output, "a", encoding="utf-8") as file:
-        code = subprocess.run(arguments, stdout=file, stderr=file, env=variables).returncode
-    if code != 0 or options.steps not in cell.checkpoints():
-        raise RuntimeError(
-            f"The training of {cell.name}, size {cell.size}, seed {cell.seed} ended with exit code {code} before its last "
-            f"step, see {output}."
-        )
-
-
-def train_all(cells: Sequence[Cell], options: argparse.Namespace) -> None:
-    """Train what is not finished, and show how far it is."""
-    n_models = options.steps // options.interval
-    with (
-        ThreadPoolExecutor(options.jobs) as pool,
-        tqdm(total=len(cells) * n_models, desc="Training", unit=f"{options.interval} steps", mininterval=1.0) as bar,
-    ):
-        futures: list[Future[None]] = [
-            pool.submit(train, cell, options) for cell in cells if options.steps not in cell.checkpoints()
-        ]
-        while not all(future.done() for future in futures):
-            if n_new := sum(len(cell.checkpoints()) for cell in cells) - bar.n:
-                bar.update(n_new)
-            time.sleep(1.0)
-        bar.update(sum(len(cell.checkpoints()) for cell in cells) - bar.n)
-    failures = [str(error) for future in futures if (error := future.exception()) is not None]
-    if failures:
-        raise SystemExit("\n".join(failures))
 
 
 def learning_curve(run: Path, interval: int, last: int) -> pd.DataFrame:
@@ -165,9 +42,12 @@ def learning_curve(run: Path, interval: int, last: int) -> pd.DataFrame:
     :return: mean steps of the episodes that ended in each interval, and the wall time at its end
     """
     files = get_monitor_files(str(run))
-    episodes = pd.concat([pd.read_csv(file, skiprows=1).assign(env=number) for number, file in enumerate(files)])
     # where no episode has ended there are no numbers to tell the type
-    episodes = episodes.astype({"l": float, "t": float})
+    tables = [pd.read_csv(file, skiprows=1, dtype=float).assign(env=number) for number, file in enumerate(files)]
+    episodes = pd.concat(tables, ignore_index=True)
+    # a resumed training counts its seconds from 0 again
+    before = episodes.groupby("env").t.shift()
+    episodes["t"] += before.where(before > episodes.t, 0.0).groupby(episodes.env).cumsum()
     # a step of the run is a step of one environment; all environments take theirs together
     steps = episodes.groupby("env").l.cumsum() * len(files)
     episodes, steps = episodes[steps <= last], steps[steps <= last]
@@ -187,11 +67,12 @@ def evaluate(cell: Cell) -> pd.DataFrame:
     for steps in cell.checkpoints():
         if steps in [row["steps"] for row in rows]:
             continue
+        begin = time.monotonic()
         # trainings may end episodes sooner
-        found = score(cell.run, EVALUATION_EPISODES, steps, [f"max_episode_steps:{TIME_LIMIT}"])
+        found = score(cell.run, EVALUATION_EPISODES, steps, [f"max_episode_steps:{TIME_LIMIT}"], EVALUATION_EPS)
         # a step costs 1
         columns = {"mean_steps": -found["mean_score"], **{name: found[name] for name in ("standard_deviation", "episodes")}}
-        rows.append({"steps": steps, **columns, "kind": "evaluation"})
+        rows.append({"steps": steps, **columns, "wall_seconds": time.monotonic() - begin, "kind": "evaluation", **VERSIONS})
         write(pd.DataFrame(rows), path)
     return pd.DataFrame(rows)
 
@@ -217,12 +98,6 @@ def add_to(path: Path, results: pd.DataFrame) -> pd.DataFrame:
     return together.loc[order].reset_index(drop=True)
 
 
-def write(table: pd.DataFrame, path: Path) -> None:
-    """Write a CSV, which appears when it is whole."""
-    with whole_file(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g")
-
-
 def parse(agents: Mapping[str, Agent], doc: str | None, sizes: Sequence[int], arguments: Sequence[str] | None) -> Any:
     """:return: the options"""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -237,9 +112,49 @@ def parse(agents: Mapping[str, Agent], doc: str | None, sizes: Sequence[int], ar
     parser.add_argument("--runs", type=Path, default=Path("labyrinth_runs"), help="folder of the trainings")
     parser.add_argument("--output", type=Path, required=True, help="CSV to write")
     options = parser.parse_args(arguments)
-    if options.jobs < 1 or options.interval < 1 or options.steps % options.interval:
-        parser.error(f"--jobs {options.jobs} --interval {options.interval} --steps {options.steps}: whole intervals, one job.")
+    if options.jobs < 1:
+        parser.error(f"--jobs {options.jobs}: at least one training at a time.")
+    if options.interval < 1 or options.steps < 1 or options.steps % options.interval:
+        parser.error(f"--steps {options.steps} --interval {options.interval}: a training of one or several whole intervals.")
+    for name in ("sizes", "agents", "seeds"):
+        if len(set(given := getattr(options, name))) < len(given):
+            parser.error(f"--{name} {' '.join(map(str, given))}: name each once.")
     return options
+
+
+def bound_rows(options: argparse.Namespace) -> pd.DataFrame:
+    """
+    :param options: of the command line
+    :return: a row for each size and bound
+    """
+    rows = []
+    for size, name in itertools.product(options.sizes, [name for name in options.agents if name in BOUNDS]):
+        lengths = bound(name, size)
+        columns = {"mean_steps": lengths.mean(), "standard_deviation": lengths.std(), "episodes": len(lengths)}
+        rows.append({"size": size, "agent": name, **columns, "kind": "bound", **VERSIONS})
+    return pd.DataFrame(rows)
+
+
+def trained_rows(cell: Cell) -> pd.DataFrame:
+    """
+    :param cell: that is finished
+    :return: rows of its training and of its models
+    """
+    curve = learning_curve(cell.run, cell.interval, cell.steps).assign(**cell.versions())
+    columns = {"size": cell.size, "agent": cell.name, "seed": cell.seed, "settings": cell.settings}
+    # a short training may have ended no episode
+    return pd.concat([part for part in (curve, evaluate(cell)) if len(part) > 0]).assign(**columns)
+
+
+def print_table(results: pd.DataFrame) -> None:
+    """Print the bounds, and the last evaluation of each agent and seed."""
+    # bounds alone have neither
+    results = results.reindex(columns=results.columns.union(["steps", "seed"], sort=False))
+    last = results.steps == results.groupby(["size", "agent", "seed"]).steps.transform("max")
+    shown = results[(results.kind == "bound") | ((results.kind == "evaluation") & last)]
+    seeds = shown["seed"].fillna(-1).astype(int).astype(str).replace("-1", "")
+    table = shown.assign(seed=seeds).pivot_table("mean_steps", ["size", "agent"], "seed", sort=False)
+    print(table.to_string(float_format="%.2f", na_rep=""))
 
 
 def main(
@@ -248,28 +163,23 @@ def main(
     sizes: Sequence[int] = (3, 4, 5),
     arguments: Sequence[str] | None = None,
 ) -> None:
-    """Train, evaluate, write the CSV, print the table."""
+    """Train, evaluate, write the CSV, print the table; of what is finished, also where something has failed."""
     options = parse(agents, doc, sizes, arguments)
     register()
-    parts = []
-    for size, name in itertools.product(options.sizes, [name for name in options.agents if name in BOUNDS]):
-        lengths = bound(name, size)
-        columns = {"mean_steps": lengths.mean(), "standard_deviation": lengths.std(), "episodes": len(lengths)}
-        parts.append(pd.DataFrame([{"size": size, "agent": name, **columns, "kind": "bound"}]))
     cells = make_cells(options, agents)
-    train_all(cells, options)
-    for cell in tqdm(cells, desc="Evaluating", unit="training", disable=None):
-        curve = pd.concat([learning_curve(cell.run, options.interval, options.steps), evaluate(cell)])
-        columns = {"size": cell.size, "agent": cell.name, "seed": cell.seed, "settings": settings_name(options)}
-        parts.append(curve.assign(**columns))
-    results = pd.concat(parts, ignore_index=True).assign(**VERSIONS)
-    write(add_to(options.output, results), options.output)
-    # bounds alone have neither
-    results = results.reindex(columns=results.columns.union(["steps", "seed"], sort=False))
-    shown = results[(results.kind == "bound") | ((results.kind == "evaluation") & (results.steps == options.steps))]
-    seeds = shown["seed"].fillna(-1).astype(int).astype(str).replace("-1", "")
-    table = shown.assign(seed=seeds).pivot_table("mean_steps", ["size", "agent"], "seed", sort=False)
-    print(table.to_string(float_format="%.2f", na_rep=""))
+    interruptions: list[int] = []
+    handle_interruptions(lambda number, _: interruptions.append(number))
+    failures = train_all(cells, options, interruptions)
+    if interruptions:
+        raise SystemExit("Interrupted; the same command goes on.")
+    finished = [cell for cell in cells if cell.is_finished()]
+    parts = [trained_rows(cell) for cell in tqdm(finished, desc="Evaluating", unit="training", disable=None)]
+    if tables := [part for part in (bound_rows(options), *parts) if len(part) > 0]:
+        results = pd.concat(tables, ignore_index=True)
+        write(add_to(options.output, results), options.output)
+        print_table(results)
+    if failures:
+        raise SystemExit("\n".join(failures))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ Pictures of the labyrinth results, from their CSV alone::
         --output benchmarks/results
     python benchmarks/plot.py benchmarks/results/ablations.csv --output benchmarks/results
 
-``<name of the CSV>_curves`` has the learning curves, every seed as a thin line and their interquartile mean with its
-bootstrap interval (rliable); ``<name of the CSV>_steps`` the last evaluation of every seed as a dot, their mean as a bar,
-and the bounds as lines; ``labyrinth_walk`` one episode of a trained agent (``labyrinth_walk.py``). All as PNG and SVG.
+``<name of the CSV>_curves`` has the evaluations during the training, every seed as a thin line and, of four seeds or more,
+their interquartile mean with its bootstrap interval (rliable); ``<name of the CSV>_steps`` the last evaluation of every seed
+as a dot, their mean as a bar that begins at the shortest walk, and the bounds as lines; ``labyrinth_walk`` one episode of a
+trained agent (``labyrinth_walk.py``). All as PNG and SVG.
 """
 
 import argparse
@@ -29,6 +30,8 @@ from sb3_lwm.figures import save_figure
 REFERENCES = ("lwm_dqn", "complete")
 BOUND_STYLES = {"random": ":", "search": "--", "map-known": "-"}
 RESAMPLES = 2000
+# of fewer seeds an interquartile mean is the mean, and its interval hardly more than their range
+SEEDS_FOR_INTERVAL = 4
 GREY = "0.35"
 # of the steps of an episode, which are drawn logarithmically
 TICKS = (10, 15, 20, 30, 50, 100, 200, 500, 1000)
@@ -53,19 +56,18 @@ def draw_curves(results: pd.DataFrame) -> Figure:
     :param results: rows of one or several sizes
     :return: a panel for each size and agent, its learning curves beside those of the reference; or the reference alone
     """
-    training = results[results.kind == "training"]
-    pairs = list(training[["size", "agent"]].drop_duplicates().itertuples(index=False))
+    evaluations = results[results.kind == "evaluation"]
+    pairs = list(evaluations[["size", "agent"]].drop_duplicates().itertuples(index=False))
     others = [pair for pair in pairs if pair.agent not in REFERENCES]
     compared = {pair.size for pair in others}
     shown = others + [pair for pair in pairs if pair.size not in compared]
     figure, panels = _panels(len(shown), height=3.4)
     for axes, (size, agent) in zip(panels, shown, strict=True):
-        rows = training[training["size"] == size]
+        rows = evaluations[evaluations["size"] == size]
         for name, part in rows[rows.agent.isin([agent, *REFERENCES])].groupby("agent"):
-            # an interval in which no episode ended has no mean
-            table = part.pivot_table("mean_steps", "seed", "steps").ffill(axis=1).dropna(axis=1)
+            table = part.pivot_table("mean_steps", "seed", "steps")
             axes.plot(table.columns, table.T, color=_colour(name), linewidth=0.8, alpha=0.8)
-            if len(table) > 2:
+            if len(table) >= SEEDS_FOR_INTERVAL:
                 means, (low, high) = interquartile(table.to_numpy())
                 axes.plot(table.columns, means, color=_colour(name), linewidth=2.0, label=name)
                 axes.fill_between(table.columns, low, high, color=_colour(name), alpha=0.15, linewidth=0.0)
@@ -89,9 +91,11 @@ def draw_steps(results: pd.DataFrame) -> Figure:
     agents = list(dict.fromkeys(last.agent))
     figure, panels = _panels(len(sizes), height=1.2 + 0.4 * len(agents))
     for axes, size in zip(panels, sizes, strict=True):
+        # a logarithmic axis has no 0
+        shortest = results[results["size"] == size].mean_steps.min()
         for place, agent in enumerate(agents):
             steps = last[(last["size"] == size) & (last.agent == agent)].mean_steps
-            axes.barh(place, steps.mean(), height=0.6, color=_colour(agent), alpha=0.5)
+            axes.barh(place, steps.mean() - shortest, left=shortest, height=0.6, color=_colour(agent), alpha=0.5)
             axes.plot(steps, [place] * len(steps), "o", color=_colour(agent), markersize=4)
         _draw_bounds(results[results["size"] == size], axes.axvline, axes.xaxis)
         axes.set(title=f"{size}x{size}", xlabel="steps of an episode", yticks=range(len(agents)), yticklabels=agents)
@@ -131,8 +135,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for the pictures")
     options = parser.parse_args()
     results = pd.read_csv(options.results)
-    if (settings := results.settings.dropna().unique()).size > 1:
-        parser.error(f"{options.results} has several settings ({', '.join(settings)}): write each to a CSV of its own.")
+    if not {"size", "agent", "seed", "steps", "settings", "kind", "mean_steps"} <= set(results.columns):
+        parser.error(f"{options.results} is no CSV of trainings, made by labyrinth.py or ablations.py.")
+    for (size, agent), settings in results.dropna(subset="settings").groupby(["size", "agent"]).settings.unique().items():
+        if len(settings) > 1:
+            parser.error(f"{options.results}, {agent} of size {size}: {' and '.join(settings)}. A CSV for each, please.")
+    # of the bootstrap
+    np.random.seed(0)
     stem = options.results.stem
     figures = {f"{stem}_curves": draw_curves(results), f"{stem}_steps": draw_steps(results)}
     if options.walk is not None:

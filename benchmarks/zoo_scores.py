@@ -19,12 +19,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 from tqdm import tqdm
 from versions import VERSIONS
 
 from sb3_lwm.evaluation import play_games
+from sb3_lwm.policies import explore
 from sb3_lwm.zoo import evaluate, register
+from sb3_lwm.zoo.registration import ALGORITHM
 
 EVALUATION_SEED = 10_000  # its environments' seeds are those of no training run
 
@@ -43,13 +47,39 @@ def find_runs(folders: list[Path]) -> list[Path]:
     return runs
 
 
-def score(run: Path, n_episodes: int, checkpoint: int | None = None, env_kwargs: Sequence[str] = ()) -> dict[str, Any]:
+class EpsilonGreedy:
+    """
+    An agent of whose actions some are random, as of an LWMDQN that is evaluated.
+
+    :param model: that plays deterministically
+    :param eps: probability of a uniformly random action
+    """
+
+    def __init__(self, model: BaseAlgorithm, eps: float) -> None:
+        self.model, self.eps = model, eps
+
+    def predict(self, observation: Any, state: Any, episode_start: Any, deterministic: bool) -> tuple[np.ndarray, Any]:
+        """:return: as :meth:`stable_baselines3.common.base_class.BaseAlgorithm.predict`"""
+        actions, state = self.model.predict(observation, state, episode_start, deterministic)
+        assert isinstance(self.model.action_space, spaces.Discrete)
+        return explore(actions, self.eps, int(self.model.action_space.n)), state
+
+
+def score(
+    run: Path,
+    n_episodes: int,
+    checkpoint: int | None = None,
+    env_kwargs: Sequence[str] = (),
+    eps: float | None = None,
+) -> dict[str, Any]:
     """
     :param run: a run folder of the Zoo: folder/algorithm/environment_number
     :param n_episodes: how many count
     :param checkpoint: steps of a model on the way; None for the last model
     :param env_kwargs: of the environment, as the Zoo's ``--env-kwargs``, in place of the training's
-    :return: a row of the CSV; an LWMDQN plays with its ``evaluation_eps``, other algorithms as ``enjoy`` lets them
+    :param eps: share of random actions of every algorithm; None: an LWMDQN plays with its ``evaluation_eps``, others as
+        ``enjoy`` lets them
+    :return: a row of the CSV
     """
     number = run.name.rsplit("_", 1)[1]
     (file,) = run.glob("*/args.yml")
@@ -61,11 +91,14 @@ def score(run: Path, n_episodes: int, checkpoint: int | None = None, env_kwargs:
     how = ["--n-games", str(n_episodes), "--n-envs", "20", "--seed", str(EVALUATION_SEED), "--device", "cpu"]
     when = [] if checkpoint is None else ["--load-checkpoint", str(checkpoint)]
     where = ["--env-kwargs", *env_kwargs] if env_kwargs else []
-    options = evaluate.parse([*which, *how, *when, *where])
+    is_ours = run.parent.name == ALGORITHM
+    random = ["--eps", str(eps)] if is_ours and eps is not None else []
+    options = evaluate.parse([*which, *how, *when, *where, *random])
     model, path, deterministic = evaluate.load_player(options)
+    player = model if is_ours or eps is None else EpsilonGreedy(model, eps)
     set_random_seed(EVALUATION_SEED)
     env = evaluate.make_env(options, str(path))
-    scores = [game.score for game in play_games(model, env, n_episodes, deterministic).first_started]
+    scores = [game.score for game in play_games(player, env, n_episodes, deterministic).first_started]
     env.close()
     return {
         "settings": run.parents[1].name,

@@ -1,0 +1,178 @@
+"""The trainings of ``labyrinth.py`` and ``ablations.py``: which there are, and how they are run side by side."""
+
+import argparse
+import itertools
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from tqdm import tqdm
+from versions import VERSIONS
+
+from sb3_lwm.files import whole_file
+from sb3_lwm.training_state.files import find_states
+from sb3_lwm.zoo.processes import stop
+
+HERE = Path(__file__).parent
+# module beside this one with the policies of ablations
+VARIANTS = "labyrinth_variants"
+
+
+class Agent(NamedTuple):
+    """How an agent is trained."""
+
+    algo: str = "lwm_dqn"
+    # of the Zoo's -params
+    params: tuple[str, ...] = ()
+    # settings in place of those that ship
+    conf_file: str | None = None
+
+
+class Cell(NamedTuple):
+    """A training, whose log folder has no other."""
+
+    size: int
+    name: str
+    agent: Agent
+    seed: int
+    # what tells its settings from others
+    settings: str
+    # of the whole training, and between two models that are kept
+    steps: int
+    interval: int
+    logs: Path
+
+    @property
+    def env_id(self) -> str:
+        """:return: of the labyrinth"""
+        return f"POL-{self.size}x{self.size}-v0"
+
+    @property
+    def run(self) -> Path:
+        """:return: the folder of its run"""
+        return self.logs / self.agent.algo / f"{self.env_id}_1"
+
+    def checkpoints(self) -> dict[int, Path]:
+        """:return: the models that there are by now, by their steps"""
+        steps = range(self.interval, self.steps + 1, self.interval)
+        paths = {step: self.run / f"rl_model_{step}_steps.zip" for step in steps}
+        return {step: path for step, path in paths.items() if path.exists()}
+
+    def is_finished(self) -> bool:
+        """:return: whether it has all its models"""
+        return len(self.checkpoints()) == self.steps // self.interval
+
+    def versions(self) -> dict[str, str]:
+        """:return: of the packages that ended the training"""
+        return pd.read_csv(self.logs / "versions.csv", dtype=str).iloc[0].to_dict()
+
+
+def make_cells(options: argparse.Namespace, agents: Mapping[str, Agent]) -> list[Cell]:
+    """
+    :param options: of the command line
+    :param agents: that can be trained, by name
+    :return: the trainings; other settings and lengths have other folders
+    """
+    cells = []
+    trained = [name for name in options.agents if name in agents]
+    for size, name, seed in itertools.product(options.sizes, trained, options.seeds):
+        agent = agents[name]
+        settings = " ".join([Path(agent.conf_file or options.conf_file or "labyrinth").stem, *options.params])
+        folder = re.sub(r"[^\w.-]+", "-", f"{settings}_{name}_{size}_{seed}_{options.steps}_{options.interval}")
+        cells.append(Cell(size, name, agent, seed, settings, options.steps, options.interval, options.runs / folder))
+    return cells
+
+
+def command(cell: Cell, options: argparse.Namespace) -> list[str]:
+    """
+    :param cell: that is not finished
+    :param options: of the command line
+    :return: what trains it, from where it stopped; other algorithms than LWMDQN keep no states, and begin anew
+    """
+    zoo = [sys.executable, "-m", "sb3_lwm.zoo"]
+    if find_states(cell.run / "states"):
+        return [*zoo, "resume", str(cell.run)]
+    # stopped before its first state: a second run would get another number
+    shutil.rmtree(cell.logs, ignore_errors=True)
+    what = ["--algo", cell.agent.algo, "--env", cell.env_id, "--seed", str(cell.seed), "-n", str(cell.steps)]
+    how = ["--num-threads", "1", "--eval-freq", "-1", "--save-freq", str(cell.interval), "-f", str(cell.logs)]
+    conf_file = cell.agent.conf_file or options.conf_file
+    conf = ["--conf-file", conf_file] if conf_file else []
+    changes = [*cell.agent.params, *options.params]
+    packages = ["--gym-packages", VARIANTS] if cell.agent.algo == "lwm_dqn" else []
+    return [*zoo, "train", *what, *how, *conf, *packages, *(["-params", *changes] if changes else [])]
+
+
+def start(cell: Cell, options: argparse.Namespace) -> "subprocess.Popen[bytes]":
+    """
+    :param cell: that is not finished
+    :param options: of the command line
+    :return: its training; what it says is in a file beside its logs
+    """
+    arguments = command(cell, options)
+    cell.logs.parent.mkdir(parents=True, exist_ok=True)
+    path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    variables = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path}
+    with open(_output(cell), "a", encoding="utf-8") as file:
+        return subprocess.Popen(arguments, stdout=file, stderr=file, env=variables, start_new_session=True)
+
+
+def _output(cell: Cell) -> Path:
+    return cell.logs.with_name(f"{cell.logs.name}.txt")
+
+
+def train_all(cells: Sequence[Cell], options: argparse.Namespace, interruptions: Sequence[int]) -> list[str]:
+    """
+    Train what is not finished, ``options.jobs`` at a time, and show how far it is.
+
+    :param cells: all trainings
+    :param options: of the command line
+    :param interruptions: signals that have come in; with the first, all trainings are stopped
+    :return: what failed, and where its output is
+    """
+    waiting = [cell for cell in cells if not cell.is_finished()]
+    running: list[tuple[Cell, subprocess.Popen[bytes]]] = []
+    failures: list[str] = []
+    total, done = sum(cell.steps // cell.interval for cell in cells), sum(len(cell.checkpoints()) for cell in cells)
+    with tqdm(total=total, initial=done, desc="Training", unit=f"{options.interval} steps", mininterval=1.0) as bar:
+        try:
+            while (waiting or running) and not interruptions:
+                while waiting and len(running) < options.jobs:
+                    running.append((waiting[0], start(waiting[0], options)))
+                    del waiting[0]
+                time.sleep(1.0)
+                ended = [(cell, process) for cell, process in running if process.poll() is not None]
+                failures += [failure for cell, process in ended if (failure := _end(cell, process.returncode))]
+                running = [pair for pair in running if pair not in ended]
+                if n_new := sum(len(cell.checkpoints()) for cell in cells) - bar.n:
+                    bar.update(n_new)
+        finally:
+            stop({_label(cell): process for cell, process in running}, interruptions, tqdm.write)
+    return failures
+
+
+def _end(cell: Cell, code: int) -> str | None:
+    if code == 0 and cell.is_finished():
+        write(pd.DataFrame([VERSIONS]), cell.logs / "versions.csv")
+        return None
+    return (
+        f"The training of {_label(cell)} ended with exit code {code} and {len(cell.checkpoints())} of its "
+        f"{cell.steps // cell.interval} models, one every {cell.interval} steps, see {_output(cell)}."
+    )
+
+
+def write(table: pd.DataFrame, path: Path) -> None:
+    """Write a CSV, which appears when it is whole."""
+    with whole_file(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g")
+
+
+def _label(cell: Cell) -> str:
+    return f"{cell.name}, size {cell.size}, seed {cell.seed}"

@@ -1,0 +1,134 @@
+"""The agents of the ablations: each differs in what its name says, and acts as it learns; the outsiders train and play."""
+
+import inspect
+from pathlib import Path
+
+import ablations
+import labyrinth
+import labyrinth_variants
+import numpy as np
+import pandas as pd
+import pytest
+import torch as th
+import zoo_scores
+from helpers import SHORT, make_labyrinths
+from test_act_replay import check_acting_and_replay_agree
+
+from sb3_lwm import LWMDQN
+from sb3_lwm.type_aliases import SequenceSamples
+from sb3_lwm.world_model import LatentWorldModel
+
+
+def make_variant(policy: str) -> LWMDQN:
+    assert labyrinth_variants.LWMDQN.policy_aliases[policy]
+    return LWMDQN(policy, make_labyrinths(2), seed=0, **SHORT)
+
+
+def test_blind_to_the_reward() -> None:
+    network = make_variant("RewardBlindPolicy").q_net
+    observations, starts = th.zeros(3, 1, 4), th.zeros(3, 1, dtype=th.bool)
+    actions, hidden = th.zeros(3, 1, dtype=th.int64), th.zeros(1, network.memory.hidden_size)
+    outputs = [network.remember(observations, actions, th.full((3, 1), reward), starts, hidden) for reward in (0.0, 5.0)]
+    assert th.equal(*outputs)
+
+
+@pytest.mark.parametrize("policy", ["RewardBlindPolicy", "NeverResetPolicy", "RawErrorPolicy", "PaidResetsPolicy"])
+def test_a_variant_acts_as_it_learns(policy: str) -> None:
+    check_acting_and_replay_agree(0, policy)
+
+
+def test_never_reset() -> None:
+    model = make_variant("NeverResetPolicy")
+    assert model.policy.world_model is not None
+    for memory in (model.q_net.memory, model.q_net_target.memory, model.policy.world_model.predictor.memory):
+        inputs = th.randn(4, 1, memory.cell.input_size)
+        starts = th.tensor([[False], [False], [True], [False]])
+        hidden = th.ones(1, memory.hidden_size)
+        acted = [hidden]
+        with th.no_grad():
+            # the second row is the final observation, before a start
+            for row in (0, 2, 3):
+                acted.append(memory(inputs[row : row + 1], acted[-1], starts[row : row + 1])[0])
+        replayed = memory(inputs, hidden, starts)
+        th.testing.assert_close(replayed, th.stack((acted[1], acted[1], acted[2], acted[3])))
+        replayed.sum().backward()
+        assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in memory.parameters())
+
+
+def test_raw_errors() -> None:
+    model = make_variant("RawErrorPolicy")
+    assert model.policy.world_model is not None
+    model.learn(100)
+    errors = th.tensor([0.0, 0.5, 2.0])
+    assert th.equal(model.policy.world_model.normalizer(errors), errors)
+
+
+def test_resets_are_paid() -> None:
+    policy = make_variant("PaidResetsPolicy").policy
+    world_model, state = policy.world_model, policy.initial_state(1)
+    assert world_model is not None
+    observations, actions, nothing = th.randint(2, (5, 1, 4)).float(), th.randint(4, (5, 1)), th.zeros(5, 1)
+    # the third row is the final observation of an episode
+    starts, finals = th.tensor([[True, False, False, True, False], [False, False, True, False, False]])[..., None]
+    fields = (observations, actions, nothing, starts, finals, finals, None, th.ones(1), np.zeros(1, dtype=np.int64), nothing)
+    samples = SequenceSamples(*fields)
+    errors, losses = world_model.sequence_errors(samples, state)
+    expected, _ = world_model.expect(observations[:2], actions[:2], state.model_hidden, starts[:2])
+    surprise = th.nn.functional.mse_loss(expected[1, 0], observations[3, 0])
+    entropy = th.nn.functional.binary_cross_entropy(expected[1, 0], observations[3, 0])
+    assert errors[2, 0].item() == pytest.approx(surprise.item(), rel=1e-4)
+    assert losses[1, 0].item() == pytest.approx(entropy.item(), rel=1e-4)
+    # of the rows that count, no other is different
+    usual_errors, usual_losses = LatentWorldModel.sequence_errors(world_model, samples, state)
+    assert th.equal(errors[[1, 4]], usual_errors[[1, 4]]) and th.equal(losses[[0, 3]], usual_losses[[0, 3]])
+
+
+def test_ablations_change_what_exists() -> None:
+    """Every argument and every settings file that an ablation names."""
+    known = inspect.signature(LWMDQN).parameters
+    for agent in ablations.AGENTS.values():
+        for name, value in (part.split(":", 1) for part in agent.params):
+            assert name in known and (name != "policy" or value.strip("'") in LWMDQN.policy_aliases)
+        assert agent.conf_file is None or Path(agent.conf_file).exists()
+
+
+@pytest.mark.parametrize(
+    ("agent", "settings", "params"),
+    [
+        ("stacked-dqn", "outside_dqn", ["learning_starts:100"]),
+        ("recurrent-ppo", "outside_ppo_lstm", ["n_steps:20", "n_epochs:1"]),
+    ],
+)
+def test_an_outsider(agent: str, settings: str, params: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labyrinth, "EVALUATION_EPISODES", 2)
+    monkeypatch.setattr(labyrinth, "TIME_LIMIT", 30)
+    monkeypatch.setattr(labyrinth, "handle_interruptions", lambda handler: None)
+    shares: list[float] = []
+    explore = zoo_scores.explore
+    monkeypatch.setattr(zoo_scores, "explore", lambda actions, eps, n: (shares.append(eps), explore(actions, eps, n))[1])
+    output = tmp_path / "out.csv"
+    what = ["--agents", agent, "--seeds", "1", "--sizes", "3", "--steps", "1600", "--interval", "800", "--params", *params]
+    labyrinth.main(ablations.AGENTS, arguments=[*what, "--runs", str(tmp_path / "runs"), "--output", str(output)])
+    results = pd.read_csv(output)
+    evaluations = results[results.kind == "evaluation"]
+    assert evaluations.steps.tolist() == [800, 1600] and set(evaluations.episodes) == {2}
+    assert evaluations.mean_steps.between(9, 30).all() and set(shares) == {0.01}
+    assert set(results.settings) == {f"{settings} {' '.join(params)}"}
+    assert results[["wall_seconds", "torch", "sb3_lwm"]].notna().all(axis=None)
+
+
+def test_epsilon_of_others() -> None:
+    class Model:
+        action_space = make_labyrinths(1).action_space
+
+        def predict(
+            self, observation: object, state: object, episode_start: object, deterministic: bool
+        ) -> tuple[object, str]:
+            assert deterministic
+            return np.zeros(10_000, dtype=np.int64), "state"
+
+    np.random.seed(0)
+    player = zoo_scores.EpsilonGreedy(Model(), 0.2)  # type: ignore[arg-type]
+    actions, state = player.predict(None, None, None, True)
+    # a random action may be the greedy one
+    assert state == "state" and (actions != 0).mean() == pytest.approx(0.2 * 3 / 4, abs=0.01)
