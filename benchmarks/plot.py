@@ -13,7 +13,6 @@ trained agent (``labyrinth_walk.py``). All as PNG and SVG.
 
 import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,9 @@ RESAMPLES = 2000
 # of fewer seeds an interquartile mean is the mean, and its interval hardly more than their range
 SEEDS_FOR_INTERVAL = 4
 GREY = "0.35"
-# of the steps of an episode, which are drawn logarithmically
+# of the bars' panels, in steps of depth-first search
+WIDTH = 1.5
+# of the curves' steps of an episode, which are drawn logarithmically
 TICKS = (10, 15, 20, 30, 50, 100, 200, 500, 1000)
 
 
@@ -73,8 +74,17 @@ def draw_curves(results: pd.DataFrame) -> Figure:
                 axes.fill_between(table.columns, low, high, color=_colour(name), alpha=0.15, linewidth=0.0)
             else:
                 axes.plot([], [], color=_colour(name), label=name)
-        _draw_bounds(results[results["size"] == size], axes.axhline, axes.yaxis)
-        axes.set(title=f"{size}x{size}", xlabel="steps of the training", ylabel="steps of an episode")
+        for row in results[(results["size"] == size) & (results.kind == "bound")].itertuples():
+            axes.axhline(row.mean_steps, color=GREY, linestyle=BOUND_STYLES[row.agent], linewidth=1.0, label=row.agent)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(FixedLocator(TICKS))
+        axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.set(
+            title=f"{size}x{size}" if agent in REFERENCES else f"{size}x{size}: {agent}",
+            xlabel="steps of the training",
+            ylabel="steps of an episode",
+        )
         axes.xaxis.set_major_formatter(EngFormatter())
         axes.legend(fontsize=7)
     return figure
@@ -83,22 +93,30 @@ def draw_curves(results: pd.DataFrame) -> Figure:
 def draw_steps(results: pd.DataFrame) -> Figure:
     """
     :param results: rows of one or several sizes
-    :return: bars of the last evaluations, one panel for each size
+    :return: bars of the last evaluations, one panel for each size; what is far beyond depth-first search is cut, and told as a
+        number
     """
     evaluations = results[results.kind == "evaluation"]
     last = evaluations[evaluations.steps == evaluations.groupby(["size", "agent", "seed"]).steps.transform("max")]
     sizes = sorted(results["size"].unique())
     agents = list(dict.fromkeys(last.agent))
-    figure, panels = _panels(len(sizes), height=1.2 + 0.4 * len(agents))
+    figure, panels = _panels(len(sizes), height=1.4 + 0.4 * len(agents))
     for axes, size in zip(panels, sizes, strict=True):
-        # a logarithmic axis has no 0
-        shortest = results[results["size"] == size].mean_steps.min()
+        bounds = results[(results["size"] == size) & (results.kind == "bound")].set_index("agent").mean_steps
+        end = WIDTH * bounds.get("search", 2.0 * last.mean_steps.min())
         for place, agent in enumerate(agents):
             steps = last[(last["size"] == size) & (last.agent == agent)].mean_steps
-            axes.barh(place, steps.mean() - shortest, left=shortest, height=0.6, color=_colour(agent), alpha=0.5)
-            axes.plot(steps, [place] * len(steps), "o", color=_colour(agent), markersize=4)
-        _draw_bounds(results[results["size"] == size], axes.axvline, axes.xaxis)
-        axes.set(title=f"{size}x{size}", xlabel="steps of an episode", yticks=range(len(agents)), yticklabels=agents)
+            if len(steps) > 0:
+                axes.barh(place, steps.mean(), height=0.6, color=_colour(agent), alpha=0.5)
+                axes.plot(steps, [place] * len(steps), "o", color=_colour(agent), markersize=4)
+                axes.text(end, place, f" {steps.mean():.1f}", verticalalignment="center", fontsize=8)
+        for bound, steps in bounds.items():
+            axes.axvline(steps, color=GREY, linestyle=BOUND_STYLES[bound], linewidth=1.0, label=bound)
+        numbers = ", ".join(f"{bound} {steps:.1f}" for bound, steps in bounds.items())
+        axes.set(
+            title=f"{size}x{size}", xlabel=f"steps of an episode\n{numbers}", yticks=range(len(agents)), yticklabels=agents
+        )
+        axes.set_xlim(0.0, end)
         axes.invert_yaxis()
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(BOUND_STYLES), fontsize=8)
     return figure
@@ -116,15 +134,6 @@ def _panels(number: int, height: float) -> tuple[Figure, list[Any]]:
 
 def _colour(agent: str) -> str:
     return "tab:blue" if agent in REFERENCES else "tab:orange"
-
-
-def _draw_bounds(rows: pd.DataFrame, draw_line: Callable[..., object], axis: Any) -> None:
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    axis.set_major_locator(FixedLocator(TICKS))
-    axis.set_major_formatter(ScalarFormatter())
-    axis.set_minor_locator(NullLocator())
-    for row in rows[rows.kind == "bound"].itertuples():
-        draw_line(row.mean_steps, color=GREY, linestyle=BOUND_STYLES[row.agent], linewidth=1.0, label=row.agent)
 
 
 def main() -> None:

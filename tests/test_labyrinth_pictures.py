@@ -32,9 +32,9 @@ def test_pictures() -> None:
     (curves,) = plot.draw_curves(results[results.seed != 4]).axes
     assert len(curves.lines) == 2 * (3 + 1) + 2 and not curves.collections
     assert [label.get_text() for label in bars.get_yticklabels()] == ["dqn", "lwm_dqn"]
-    # from the smallest number there is to the mean of four seeds
-    np.testing.assert_allclose([bar.get_bbox().x0 for bar in bars.patches], [10.0, 10.0])
-    np.testing.assert_allclose([bar.get_bbox().x1 for bar in bars.patches], [25.0, 25.0])
+    np.testing.assert_allclose([bar.get_width() for bar in bars.patches], [25.0, 25.0])
+    # cut at half more than the search's, hence the number
+    assert bars.get_xlim() == (0.0, 16.5) and [text.get_text().strip() for text in bars.texts] == ["25.0", "25.0"]
     assert sorted(line.get_xdata()[0] for line in bars.lines[2:]) == [11, 150]
     # ablations: a panel for each, beside what they are compared with
     ablations = results.replace({"agent": {"lwm_dqn": "complete"}})
@@ -47,7 +47,7 @@ def test_pictures() -> None:
     # a size at which there is nothing to compare with yet
     alone = results[results.agent == "lwm_dqn"].assign(size=4)
     titles = [axes.get_title() for axes in plot.draw_curves(pd.concat([results, alone])).axes]
-    assert titles == ["3x3", "4x4"]
+    assert titles == ["3x3: dqn", "4x4"]
 
 
 @pytest.mark.parametrize(
