@@ -65,6 +65,17 @@ class EpsilonGreedy:
         return explore(actions, self.eps, int(self.model.action_space.n)), state
 
 
+def training_arguments(run: Path) -> dict[str, Any]:
+    """
+    :param run: a run folder of the Zoo
+    :return: what its ``train`` was given
+    """
+    (file,) = run.glob("*/args.yml")
+    # written by the Zoo with Python types in it; the folder of ALE/Pong-v5 is ALE-Pong-v5_1
+    arguments: dict[str, Any] = yaml.unsafe_load(file.read_text(encoding="utf-8"))
+    return arguments
+
+
 def score(
     run: Path,
     n_episodes: int,
@@ -81,38 +92,23 @@ def score(
         ``enjoy`` lets them
     :return: a row of the CSV
     """
-    number = run.name.rsplit("_", 1)[1]
-    (file,) = run.glob("*/args.yml")
-    # written by the Zoo with Python types in it
-    arguments = yaml.unsafe_load(file.read_text(encoding="utf-8"))
-    # the folder of ALE/Pong-v5 is ALE-Pong-v5_1
-    env_id = arguments["env"]
-    which = ["--env", env_id, "--algo", run.parent.name, "-f", str(run.parents[1]), "--exp-id", number]
+    arguments, algo = training_arguments(run), run.parent.name
+    which = ["--env", arguments["env"], "--algo", algo, "-f", str(run.parents[1]), "--exp-id", run.name.rsplit("_", 1)[1]]
     how = ["--n-games", str(n_episodes), "--n-envs", "20", "--seed", str(EVALUATION_SEED), "--device", "cpu"]
     when = [] if checkpoint is None else ["--load-checkpoint", str(checkpoint)]
     where = ["--env-kwargs", *env_kwargs] if env_kwargs else []
-    is_ours = run.parent.name == ALGORITHM
-    random = ["--eps", str(eps)] if is_ours and eps is not None else []
+    random = ["--eps", str(eps)] if algo == ALGORITHM and eps is not None else []
     options = evaluate.parse([*which, *how, *when, *where, *random])
     model, path, deterministic = evaluate.load_player(options)
-    player = model if is_ours or eps is None else EpsilonGreedy(model, eps)
+    player = model if algo == ALGORITHM or eps is None else EpsilonGreedy(model, eps)
     set_random_seed(EVALUATION_SEED)
     env = evaluate.make_env(options, str(path))
     scores = [game.score for game in play_games(player, env, n_episodes, deterministic).first_started]
     env.close()
-    return {
-        "settings": run.parents[1].name,
-        "algo": options.algo,
-        "env": env_id,
-        "seed": arguments["seed"],
-        "steps": model.num_timesteps,
-        "episodes": len(scores),
-        "mean_score": np.mean(scores),
-        "standard_deviation": np.std(scores),
-        "minimum": np.min(scores),
-        "maximum": np.max(scores),
-        **VERSIONS,
-    }
+    who = {"settings": run.parents[1].name, "algo": algo, "env": arguments["env"], "seed": arguments["seed"]}
+    found = {"mean_score": np.mean(scores), "standard_deviation": np.std(scores)}
+    extremes = {"minimum": np.min(scores), "maximum": np.max(scores)}
+    return {**who, "steps": model.num_timesteps, "episodes": len(scores), **found, **extremes, **VERSIONS}
 
 
 def main() -> None:
