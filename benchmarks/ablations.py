@@ -15,7 +15,7 @@ from labyrinth_trainings import HERE, Agent
 AGENTS = {
     "complete": Agent(),
     "no-world-model": Agent(params=("use_world_model:False",)),
-    "reward-not-seen": Agent(params=("policy:'RewardBlindPolicy'",)),
+    "reward-not-seen": Agent(params=("intrinsic_reward_input:False",)),
     "no-burn-in": Agent(params=("burn_in:0",)),
     "never-reset": Agent(params=("policy:'NeverResetPolicy'",)),
     "paid-resets": Agent(params=("policy:'PaidResetsPolicy'",)),

@@ -5,19 +5,10 @@ from typing import Any
 import torch as th
 
 from sb3_lwm import LWMDQN, MlpPolicy
-from sb3_lwm.q_network import RecurrentQNetwork
 from sb3_lwm.torch_layers import ResettableGRU, gru_memories
 from sb3_lwm.type_aliases import RecurrentState, SequenceSamples
 from sb3_lwm.world_model import LatentWorldModel
 from sb3_lwm.world_model.normalizer import IntrinsicRewardNormalizer
-
-
-class RewardBlindQNetwork(RecurrentQNetwork):
-    """Is not told the intrinsic reward."""
-
-    def remember(self, observations: Any, last_actions: Any, intrinsic_rewards: th.Tensor, *rest: Any) -> th.Tensor:
-        """:return: as :meth:`RecurrentQNetwork.remember`"""
-        return super().remember(observations, last_actions, th.zeros_like(intrinsic_rewards), *rest)
 
 
 class NeverResetGRU(ResettableGRU):
@@ -60,17 +51,6 @@ class SurprisedByResets(LatentWorldModel):
         return super().sequence_errors(samples._replace(observations=seen), states)
 
 
-class RewardBlindPolicy(MlpPolicy):
-    """The intrinsic reward is paid, but no input of the Q-network."""
-
-    def make_q_net(self) -> RecurrentQNetwork:
-        """:return: a new Q-network"""
-        network = super().make_q_net()
-        # the same parameters
-        network.__class__ = RewardBlindQNetwork
-        return network
-
-
 class NeverResetPolicy(MlpPolicy):
     """The memories of agent and world model are not reset where an episode begins."""
 
@@ -99,5 +79,5 @@ class PaidResetsPolicy(MlpPolicy):
         self.world_model.__class__ = SurprisedByResets
 
 
-for policy in (RewardBlindPolicy, NeverResetPolicy, RawErrorPolicy, PaidResetsPolicy):
+for policy in (NeverResetPolicy, RawErrorPolicy, PaidResetsPolicy):
     LWMDQN.policy_aliases[policy.__name__] = policy

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sb3_lwm.lwm_dqn import LWMDQN
 
 SWITCHES = (
-    *("double_q", "dueling", "value_rescaling", "prioritized_replay", "use_world_model"),
+    *("double_q", "dueling", "value_rescaling", "prioritized_replay", "use_world_model", "intrinsic_reward_input"),
     *("step_ahead", "mixed_precision", "compile_networks"),
 )
 # name, what is allowed (in words), and as a test; None passes where it means "off"

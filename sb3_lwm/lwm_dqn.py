@@ -59,6 +59,8 @@ class LWMDQN(ResumableDQN):
     :param max_grad_norm: The maximum value for the Q-network's gradient clipping; None for none
     :param use_world_model: if False, a plain recurrent DQN: no world model, no intrinsic reward
     :param intrinsic_reward_scale: of the normalised prediction error
+    :param intrinsic_reward_input: whether the Q-network is told the intrinsic reward of each step, beside the last action; if
+        False it is paid only
     :param intrinsic_reward_clip: bound of the normalised prediction error; None for none
     :param intrinsic_reward_momentum: of the running mean and standard deviation of the prediction error
     :param world_model_learning_rate: of the world model
@@ -126,6 +128,7 @@ class LWMDQN(ResumableDQN):
         max_grad_norm: float | None = 40.0,
         use_world_model: bool = True,
         intrinsic_reward_scale: float = 1.0,
+        intrinsic_reward_input: bool = True,
         intrinsic_reward_clip: float | None = None,
         intrinsic_reward_momentum: float = 0.99,
         world_model_learning_rate: float = 5e-4,
@@ -187,6 +190,7 @@ class LWMDQN(ResumableDQN):
         self.evaluation_eps = evaluation_eps
         self.use_world_model = use_world_model
         self.intrinsic_reward_scale = intrinsic_reward_scale
+        self.intrinsic_reward_input = intrinsic_reward_input
         self.intrinsic_reward_clip = intrinsic_reward_clip
         self.intrinsic_reward_momentum = intrinsic_reward_momentum
         self.world_model_learning_rate = world_model_learning_rate
@@ -238,6 +242,7 @@ class LWMDQN(ResumableDQN):
             world_model_kwargs = None
         return {
             "dueling": self.dueling,
+            "intrinsic_reward_input": self.intrinsic_reward_input,
             "evaluation_eps": self.evaluation_eps,
             "world_model_learning_rate": self.world_model_learning_rate,
             "mixed_precision": self.mixed_precision,

@@ -39,6 +39,7 @@ class LWMPolicy(DQNPolicy):
         Q-network (LWM, appendix), the optimizer's own for the world model
     :param gru_hidden_size: size of the Q-network's memory, by default 128, 512 after a CNN
     :param dueling: whether the Q-network is dueling
+    :param intrinsic_reward_input: whether the Q-network is told the intrinsic reward of each step
     :param world_model_kwargs: of the :class:`~sb3_lwm.world_model.LatentWorldModel`; None for no world model
     :param world_model_learning_rate: learning rate of the world model
     :param evaluation_eps: probability of a random action in ``predict(deterministic=False)``
@@ -65,6 +66,7 @@ class LWMPolicy(DQNPolicy):
         optimizer_kwargs: dict[str, Any] | None = None,
         gru_hidden_size: int | None = None,
         dueling: bool = True,
+        intrinsic_reward_input: bool = True,
         world_model_kwargs: Mapping[str, Any] | None = {},
         world_model_learning_rate: float = 5e-4,
         evaluation_eps: float = 0.01,
@@ -74,6 +76,7 @@ class LWMPolicy(DQNPolicy):
         is_cnn = issubclass(features_extractor_class, NatureCNN)
         self.gru_hidden_size = gru_hidden_size or (512 if is_cnn else 128)
         self.dueling = dueling
+        self.intrinsic_reward_input = intrinsic_reward_input
         self.world_model_kwargs = None if world_model_kwargs is None else dict(world_model_kwargs)
         self.world_model_learning_rate = world_model_learning_rate
         self.evaluation_eps = evaluation_eps
@@ -119,7 +122,8 @@ class LWMPolicy(DQNPolicy):
     def make_q_net(self) -> RecurrentQNetwork:  # type: ignore[override]
         """:return: a new Q-network"""
         net_args = self._update_features_extractor(self.net_args, features_extractor=None)
-        return RecurrentQNetwork(**net_args, gru_hidden_size=self.gru_hidden_size, dueling=self.dueling).to(self.device)
+        ours = {name: getattr(self, name) for name in ("gru_hidden_size", "dueling", "intrinsic_reward_input")}
+        return RecurrentQNetwork(**net_args, **ours).to(self.device)
 
     def initial_state(self, n_envs: int) -> RecurrentState:
         """
@@ -240,6 +244,7 @@ class LWMPolicy(DQNPolicy):
             **super()._get_constructor_parameters(),
             "gru_hidden_size": self.gru_hidden_size,
             "dueling": self.dueling,
+            "intrinsic_reward_input": self.intrinsic_reward_input,
             "world_model_kwargs": self.world_model_kwargs,
             "world_model_learning_rate": self.world_model_learning_rate,
             "evaluation_eps": self.evaluation_eps,

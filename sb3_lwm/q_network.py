@@ -60,6 +60,7 @@ class RecurrentQNetwork(BaseModel):
     :param normalize_images: whether to divide images by 255
     :param gru_hidden_size: size of the memory, and of the layers behind it
     :param dueling: whether the head is dueling
+    :param intrinsic_reward_input: whether the intrinsic reward is among the inputs
     """
 
     features_extractor: BaseFeaturesExtractor
@@ -75,12 +76,14 @@ class RecurrentQNetwork(BaseModel):
         normalize_images: bool = True,
         gru_hidden_size: int = 128,
         dueling: bool = True,
+        intrinsic_reward_input: bool = True,
     ) -> None:
         super().__init__(
             observation_space, action_space, features_extractor=features_extractor, normalize_images=normalize_images
         )
         self.n_actions = int(action_space.n)
-        inputs = features_dim + self.n_actions + 1
+        self.intrinsic_reward_input = intrinsic_reward_input
+        inputs = features_dim + self.n_actions + int(intrinsic_reward_input)
         self.embedding = nn.Sequential(*create_mlp(inputs, -1, net_arch, activation_fn))
         self.memory = ResettableGRU(net_arch[-1] if net_arch else inputs, gru_hidden_size)
         self.head = DuelingHead(gru_hidden_size, gru_hidden_size, self.n_actions, dueling)
@@ -105,8 +108,9 @@ class RecurrentQNetwork(BaseModel):
         """
         flat = map_observations(lambda part: part.flatten(0, 1), observations)
         features = self._extract_features(flat).unflatten(0, episode_starts.shape)
-        actions = nn.functional.one_hot(last_actions, self.n_actions).to(features.dtype)
-        extras = th.cat((actions, intrinsic_rewards.unsqueeze(-1)), dim=-1)
+        extras = nn.functional.one_hot(last_actions, self.n_actions).to(features.dtype)
+        if self.intrinsic_reward_input:
+            extras = th.cat((extras, intrinsic_rewards.unsqueeze(-1)), dim=-1)
         extras = extras.masked_fill(episode_starts.unsqueeze(-1), 0.0)
         return self.memory(self.embedding(th.cat((features, extras), dim=-1)), hidden, episode_starts)
 

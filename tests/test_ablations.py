@@ -81,6 +81,21 @@ def test_scale_of_the_intrinsic_reward(scale: float, monkeypatch: pytest.MonkeyP
             assert samples.intrinsic_rewards[~samples.episode_starts].abs().min() > 0.0
 
 
+@pytest.mark.parametrize("is_input", [True, False])
+def test_the_intrinsic_reward_as_an_input(is_input: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batches = learn_and_record(monkeypatch, intrinsic_reward_input=is_input)
+    samples, environment_rewards = batches[-1]
+    # paid in any case
+    th.testing.assert_close((samples.rewards - environment_rewards)[:-1], samples.intrinsic_rewards[1:], atol=1e-6, rtol=1e-5)
+    hidden, others = th.zeros(samples.rewards.shape[1], model.q_net.memory.hidden_size), samples.intrinsic_rewards + 1.0
+    with th.no_grad():
+        q_values = [
+            model.q_net.q_values(each, hidden, samples.actions, burn_in=0)
+            for each in (samples, samples._replace(intrinsic_rewards=others))
+        ]
+    assert th.equal(*q_values) != is_input
+
+
 def test_clip_of_the_intrinsic_reward(monkeypatch: pytest.MonkeyPatch) -> None:
     _, batches = learn_and_record(monkeypatch, intrinsic_reward_clip=0.5, intrinsic_reward_scale=2.0)
     largest = [samples.intrinsic_rewards.abs().max().item() for samples, _ in batches]

@@ -1,5 +1,7 @@
 """The golden test: what the networks say while acting is what they say of the same steps in the replay."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch as th
@@ -18,9 +20,9 @@ def head(policy: LWMPolicy, hidden: th.Tensor) -> th.Tensor:
     return policy.q_net.head(hidden)
 
 
-def check_acting_and_replay_agree(seed: int, policy_class: str = "MlpPolicy") -> None:
+def check_acting_and_replay_agree(seed: int, policy_class: str = "MlpPolicy", **kwargs: Any) -> None:
     env = make_labyrinths(n_envs=3, seed=seed)
-    model = LWMDQN(policy_class, env, seed=seed, policy_kwargs=NETWORKS)
+    model = LWMDQN(policy_class, env, seed=seed, policy_kwargs=NETWORKS, **kwargs)
     policy, world_model = model.policy, model.policy.world_model
     assert world_model is not None
     world_model.normalizer.update(th.rand(10))
@@ -85,6 +87,10 @@ def check_acting_and_replay_agree(seed: int, policy_class: str = "MlpPolicy") ->
 @pytest.mark.parametrize("seed", [0, 1])
 def test_acting_and_replay_agree_across_resets(seed: int) -> None:
     check_acting_and_replay_agree(seed)
+
+
+def test_acting_and_replay_agree_without_the_intrinsic_reward_as_an_input() -> None:
+    check_acting_and_replay_agree(0, intrinsic_reward_input=False)
 
 
 def test_predict_is_the_same_path_as_act() -> None:

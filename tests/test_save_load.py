@@ -131,6 +131,7 @@ ARGUMENTS: dict[str, Any] = {
     "max_grad_norm": None,
     "use_world_model": False,
     "intrinsic_reward_scale": 0.3,
+    "intrinsic_reward_input": False,
     "intrinsic_reward_clip": 2.0,
     "intrinsic_reward_momentum": 0.5,
     "world_model_learning_rate": 2e-3,

@@ -53,7 +53,7 @@ def test_the_zoo_knows_both() -> None:
         ({"policy": "MlpPolicy", "learning_starts": 80, "buffer_size": 10_000, "pretraining_updates": 0}, 4, 40),
         ({"policy": "MlpPolicy", "learning_starts": 300, "buffer_size": 300, "pretraining_updates": 0}, 2, 20),
         ({"policy": "MlpPolicy", "use_world_model": False, "exploration_eps_base": 0.4}, 2, 20),
-        (SMALL_IMAGES, 2, 5),
+        (SMALL_IMAGES, 2, 8),
     ],
 )
 def test_every_sample_makes_an_agent(study: optuna.Study, settings: dict[str, Any], n_envs: int, n_samples: int) -> None:

@@ -181,6 +181,7 @@ def _sample_networks(space: _Space) -> None:
     space.floating("intrinsic_reward_scale", 0.01, 3.0)
     space.floating("one_minus_intrinsic_reward_momentum", 1e-3, 0.1)
     space.choice("intrinsic_reward_clip", [None, 2.0, 5.0, 10.0])
+    space.choice("intrinsic_reward_input", [True, False])
 
 
 def convert_lwm_dqn_params(sampled_params: Mapping[str, Any]) -> dict[str, Any]:
