@@ -94,7 +94,7 @@ def add_to(path: Path, results: pd.DataFrame) -> pd.DataFrame:
         for table in tables
     ]
     together = pd.concat([tables[0][~keys[0].isin(keys[1])], results], ignore_index=True)
-    places = {name: place for place, name in enumerate(dict.fromkeys([*BOUNDS, *together.agent]))}
+    places = {name: place for place, name in enumerate(dict.fromkeys([*BOUNDS, *tables[0].agent, *results.agent]))}
     order = together.assign(place=together.agent.map(places)).sort_values(["size", "place", "seed"], kind="stable").index
     return together.loc[order].reset_index(drop=True)
 

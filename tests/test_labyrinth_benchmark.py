@@ -189,6 +189,14 @@ def test_a_table_in_parts(tmp_path: Path) -> None:
     assert agents(pd.read_csv(path)) == [(3, "search", 12.0), (3, "dqn", 3.0), (3, "dqn", 4.0), (4, "dqn", 1.0)]
 
 
+def test_an_agent_keeps_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    for agent in ("complete", "dqn", "complete"):
+        row = {"size": 4, "agent": agent, "seed": 1.0, "settings": "labyrinth"}
+        labyrinth.write(labyrinth.add_to(path, pd.DataFrame([row])), path)
+    assert pd.read_csv(path).agent.tolist() == ["complete", "dqn"]
+
+
 def test_every_model_is_evaluated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = make_cell(parse(tmp_path, *SHORT_TRAINING))
     for steps in (100, 200):
