@@ -139,6 +139,8 @@ def test_interruption_reaches_every_training_once(
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     handlers = [signal.getsignal(number) for number in numbers]
+    # the tests themselves may have been started with nohup, which a training would respect
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     thread = threading.Thread(target=interrupt)
     thread.start()
     try:
