@@ -59,8 +59,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="JSON to write")
     options = parser.parse_args()
     evaluate.check_player_options(parser, options)
-    if options.max_episode_steps is not None or not options.env.startswith("POL-"):
-        parser.error(f"--env {options.env}: a labyrinth, such as POL-5x5-v0, which ends after its own {TIME_LIMIT} steps.")
+    if options.max_episode_steps is not None:
+        parser.error(f"--max-episode-steps {options.max_episode_steps}: of Atari games only, leave it out.")
+    if not options.env.startswith("POL-"):
+        parser.error(f"--env {options.env}: it has to be a labyrinth, such as POL-5x5-v0.")
     policy, _ = record.load_policy(options)
     set_random_seed(options.seed)
     walk = Walk(gym.make(options.env, render_mode="ansi", **(options.env_kwargs or {})))

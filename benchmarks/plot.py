@@ -7,8 +7,8 @@ Pictures of the labyrinth results, from their CSV alone::
 
 ``<name of the CSV>_curves`` has the evaluations during the training, every seed as a thin line and, of four seeds or more,
 their interquartile mean with its bootstrap interval (rliable); ``<name of the CSV>_steps`` the last evaluation of every seed
-as a dot, their mean as a bar that begins at the shortest walk, and the bounds as lines; ``labyrinth_walk`` one episode of a
-trained agent (``labyrinth_walk.py``). All as PNG and SVG.
+as a dot, their mean as a bar, and the bounds as lines; ``labyrinth_walk`` one episode of a trained agent
+(``labyrinth_walk.py``). All as PNG and SVG.
 """
 
 import argparse

@@ -130,15 +130,10 @@ class LWMPolicy(DQNPolicy):
         :param n_envs: ``B``
         :return: the memory before the first step of an episode, tensors of zeros on the policy's device
         """
-        model_hidden_size = 0 if self.world_model is None else self.world_model.hidden_size
-        latent_size = 0 if self.world_model is None else self.world_model.latent_size
-        device = self.device
-        return RecurrentState(
-            hidden=th.zeros(n_envs, self.gru_hidden_size, device=device),
-            model_hidden=th.zeros(n_envs, model_hidden_size, device=device),
-            predicted_latents=th.zeros(n_envs, latent_size, device=device),
-            last_actions=th.zeros(n_envs, dtype=th.int64, device=device),
-        )
+        model = self.world_model
+        sizes = (self.gru_hidden_size, *((0, 0) if model is None else (model.hidden_size, model.latent_size)))
+        memories = [th.zeros(n_envs, size, device=self.device) for size in sizes]
+        return RecurrentState(*memories, th.zeros(n_envs, dtype=th.int64, device=self.device))
 
     @th.inference_mode()
     def act(
