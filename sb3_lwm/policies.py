@@ -132,8 +132,9 @@ class LWMPolicy(DQNPolicy):
         """
         model = self.world_model
         sizes = (self.gru_hidden_size, *((0, 0) if model is None else (model.hidden_size, model.latent_size)))
-        memories = [th.zeros(n_envs, size, device=self.device) for size in sizes]
-        return RecurrentState(*memories, th.zeros(n_envs, dtype=th.int64, device=self.device))
+        hidden, model_hidden, predicted_latents = (th.zeros(n_envs, size, device=self.device) for size in sizes)
+        last_actions = th.zeros(n_envs, dtype=th.int64, device=self.device)
+        return RecurrentState(hidden, model_hidden, predicted_latents, last_actions)
 
     @th.inference_mode()
     def act(
