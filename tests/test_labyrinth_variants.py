@@ -5,11 +5,13 @@ from pathlib import Path
 
 import ablations
 import labyrinth
+import labyrinth_trainings
 import labyrinth_variants
 import numpy as np
 import pandas as pd
 import pytest
 import torch as th
+import yaml
 import zoo_scores
 from helpers import SHORT, make_labyrinths
 from test_act_replay import check_acting_and_replay_agree
@@ -82,6 +84,17 @@ def test_ablations_change_what_exists() -> None:
         for name, value in (part.split(":", 1) for part in agent.params):
             assert name in known and (name != "policy" or value.strip("'") in LWMDQN.policy_aliases)
         assert agent.conf_file is None or Path(agent.conf_file).exists()
+
+
+def test_ablations_differ_from_the_reference_in_one_thing() -> None:
+    (burn_in,) = ablations.AGENTS["complete"].params
+    for name, agent in ablations.AGENTS.items():
+        if agent.conf_file is None and name not in ("complete", "no-burn-in"):
+            assert agent.params[0] == burn_in and len(agent.params) == 2
+    # and that one is what ships
+    assert ablations.AGENTS["no-burn-in"].params == () and burn_in == "burn_in:16"
+    settings = yaml.safe_load((labyrinth_trainings.HERE.parent / "hyperparams" / "labyrinth.yml").read_text())
+    assert settings["POL-4x4-v0"]["burn_in"] == 0
 
 
 @pytest.mark.parametrize(
