@@ -26,7 +26,7 @@ from tqdm import tqdm
 from versions import VERSIONS
 
 from sb3_lwm.evaluation import play_games
-from sb3_lwm.policies import explore
+from sb3_lwm.exploration import explore
 from sb3_lwm.zoo import evaluate, register
 from sb3_lwm.zoo.registration import ALGORITHM
 

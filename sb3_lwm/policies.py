@@ -16,6 +16,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
+from sb3_lwm.exploration import explore
 from sb3_lwm.q_network import RecurrentQNetwork
 from sb3_lwm.torch_layers import ImageCNN
 from sb3_lwm.type_aliases import RecurrentState, map_observations
@@ -264,21 +265,6 @@ def _check_frames(space: spaces.Space, observation: Any) -> None:
         raise ValueError(f"Unexpected observation shape {frames.shape}: use {space.shape}, or (n_envs, *{space.shape}).")
     if frames.dtype.kind not in "iu":
         raise ValueError(f"The observation is {frames.dtype}, the space {space} is uint8: give frames as they are, 0 to 255.")
-
-
-def explore(actions: np.ndarray, epsilons: np.ndarray | float, n_actions: int) -> np.ndarray:
-    """
-    Epsilon-greedy, drawn for each environment by itself, from NumPy's global generator as SB3's DQN.
-
-    :param actions: (B,) int64, greedy actions
-    :param epsilons: (B,) float or one for all
-    :param n_actions: ``A``
-    :return: (B,) int64
-    """
-    if np.isscalar(epsilons) and epsilons == 0.0:
-        return actions
-    random_actions = np.random.randint(n_actions, size=len(actions))
-    return np.where(np.random.rand(len(actions)) < epsilons, random_actions, actions)
 
 
 MlpPolicy = LWMPolicy

@@ -15,10 +15,10 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_lwm.buffers import SequenceReplayBuffer
 from sb3_lwm.envs import AtariVecEnv
+from sb3_lwm.exploration import epsilon_ladder
 from sb3_lwm.non_finite import FiniteGuard, NonFiniteError
 from sb3_lwm.prioritized_buffer import PrioritizedSequenceReplayBuffer
 from sb3_lwm.sequence_replay import SequenceReplayDQN
-from sb3_lwm.td_learning import epsilon_ladder
 from sb3_lwm.type_aliases import RecurrentState, map_observations
 from sb3_lwm.vec_normalize import VEC_NORMALIZE_REMEDY
 

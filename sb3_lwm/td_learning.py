@@ -126,15 +126,3 @@ def sequence_priorities(td_errors: th.Tensor, max_weight: float = 0.9) -> th.Ten
     """
     magnitudes = td_errors.abs()
     return max_weight * magnitudes.amax(dim=0) + (1.0 - max_weight) * magnitudes.mean(dim=0)
-
-
-def epsilon_ladder(n_envs: int, base: float, alpha: float) -> list[float]:
-    """
-    ``epsilon_i = base^(1 + alpha i / (n_envs - 1))``: environments from bold to cautious (Ape-X, section 4.1; R2D2).
-
-    :param n_envs: number of environments
-    :param base: epsilon of the first environment, in (0, 1)
-    :param alpha: how far the last environment's exponent lies above the first's
-    :return: one epsilon for each environment; ``base`` alone for a single one
-    """
-    return [base ** (1.0 + alpha * index / max(n_envs - 1, 1)) for index in range(n_envs)]

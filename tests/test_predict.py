@@ -9,8 +9,7 @@ from helpers import NETWORKS, SHORT, make_labyrinths, make_random_envs
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from sb3_lwm import LWMDQN, PrioritizedSequenceReplayBuffer
-from sb3_lwm.policies import explore
-from sb3_lwm.td_learning import epsilon_ladder
+from sb3_lwm.exploration import epsilon_ladder
 from sb3_lwm.type_aliases import RecurrentState
 
 
@@ -170,16 +169,6 @@ def test_evaluation_epsilon_is_drawn_for_each_environment() -> None:
     np.testing.assert_array_equal(played_state.hidden, greedy_state.hidden)
     np.testing.assert_array_equal(played_state.last_actions, played)
     assert np.any(played_state.predicted_latents != greedy_state.predicted_latents, axis=1)[played != greedy].all()
-
-
-def test_explore_takes_an_epsilon_for_each_environment() -> None:
-    np.random.seed(0)
-    epsilons = np.repeat([0.0, 0.3, 1.0], 4000)
-    actions = explore(np.full(12_000, 2), epsilons, n_actions=4).reshape(3, 4000)
-    assert (actions[0] == 2).all()
-    shares = [np.bincount(part, minlength=4) / 4000 for part in actions]
-    np.testing.assert_allclose(shares[1], [0.075, 0.075, 0.775, 0.075], atol=0.03)
-    np.testing.assert_allclose(shares[2], [0.25] * 4, atol=0.03)
 
 
 @pytest.mark.parametrize("base", [None, 0.4])

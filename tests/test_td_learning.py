@@ -10,7 +10,6 @@ import torch as th
 
 from sb3_lwm.td_learning import (
     double_q_values,
-    epsilon_ladder,
     n_step_returns,
     q_learning_errors,
     rescale_value,
@@ -234,16 +233,3 @@ def test_sequence_priorities_by_hand() -> None:
     assert sequence_priorities(td_errors).tolist() == pytest.approx([2.9, 5.6])
     assert sequence_priorities(td_errors, max_weight=0.5).tolist() == pytest.approx([2.5, 4.0])
     assert sequence_priorities(td_errors, max_weight=0.0).tolist() == pytest.approx([2.0, 2.0])
-
-
-@pytest.mark.parametrize("n_envs", [2, 8, 128])
-def test_epsilon_ladder(n_envs: int) -> None:
-    epsilons = epsilon_ladder(n_envs, base=0.4, alpha=7.0)
-    assert epsilons == pytest.approx([0.4 ** (1 + 7 * index / (n_envs - 1)) for index in range(n_envs)], rel=1e-12)
-    # 0.4^8 = 0.16^4 = 0.0256^2
-    assert (epsilons[0], epsilons[-1]) == pytest.approx((0.4, 0.0256**2))
-    assert epsilons == sorted(set(epsilons), reverse=True)
-
-
-def test_epsilon_ladder_of_one_environment() -> None:
-    assert epsilon_ladder(1, base=0.4, alpha=7.0) == [0.4]
