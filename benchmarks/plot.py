@@ -12,6 +12,7 @@ as a dot, their mean as a bar, and the bounds as lines; ``labyrinth_walk`` one e
 """
 
 import argparse
+import collections
 import json
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def draw_curves(results: pd.DataFrame) -> Figure:
     others = [pair for pair in pairs if pair.agent not in REFERENCES]
     compared = {pair.size for pair in others}
     shown = others + [pair for pair in pairs if pair.size not in compared]
+    n_shown = collections.Counter(pair.size for pair in shown)
     figure, panels = _panels(len(shown), height=3.4)
     for axes, (size, agent) in zip(panels, shown, strict=True):
         rows = evaluations[evaluations["size"] == size]
@@ -81,7 +83,7 @@ def draw_curves(results: pd.DataFrame) -> Figure:
         axes.yaxis.set_major_formatter(ScalarFormatter())
         axes.yaxis.set_minor_locator(NullLocator())
         axes.set(
-            title=f"{size}x{size}" if agent in REFERENCES else f"{size}x{size}: {agent}",
+            title=f"{size}x{size}: {agent}" if n_shown[size] > 1 else f"{size}x{size}",
             xlabel="steps of the training",
             ylabel="steps of an episode",
         )

@@ -44,10 +44,11 @@ def test_pictures() -> None:
         ["complete", "dqn"],
         ["complete", "no-burn-in"],
     ]
+    assert [axes.get_title() for axes in panels] == ["3x3: dqn", "3x3: no-burn-in"]
     # a size at which there is nothing to compare with yet
     alone = results[results.agent == "lwm_dqn"].assign(size=4)
     titles = [axes.get_title() for axes in plot.draw_curves(pd.concat([results, alone])).axes]
-    assert titles == ["3x3: dqn", "4x4"]
+    assert titles == ["3x3", "4x4"]
 
 
 @pytest.mark.parametrize(
