@@ -73,11 +73,18 @@ def test_pictures() -> None:
     env.close()
 
 
-def test_window(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("render_mode", "has_window"), [("human", True), ("rgb_array", False)])
+def test_window(render_mode: str, has_window: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     monkeypatch.setenv("SDL_AUDIODRIVER", "dummy")
-    env = make(render_mode="human")
+    env = make(render_mode=render_mode)
     env.reset()
-    env.step(np.array([0]))
-    env.render("human")
+    console = env._shadows.of(0)._ale
+    assert [console.getBool(name) for name in ("display_screen", "sound")] == [has_window] * 2
+    pictures = env.get_images()
+    for _ in range(10):
+        env.step(np.array([FIRE]))
+    env.render(render_mode)
+    # the window shows the console's own screen, which goes on
+    assert not np.array_equal(env.get_images()[0], pictures[0])
     env.close()
