@@ -3,9 +3,11 @@ What each part of the method brings, on labyrinths of 4x4 cells, and two agents 
 
     OMP_NUM_THREADS=1 python benchmarks/ablations.py --jobs 2 --runs labyrinth_runs --output benchmarks/results/ablations.csv
 
-The same options, trainings and CSV as ``labyrinth.py``. Each agent differs in one thing from ``complete``, the settings that
-ship with a burn-in of 16 rows (``prioritized`` with what belongs to it: sequences from every 48th step on, which begin with
-the memory that acted, and importance weights). ``no-burn-in`` is what ships.
+The same options, trainings and CSV as ``labyrinth.py``; 400 000 steps, in whose first 80 000 epsilon falls. Each agent
+differs in one thing from ``complete``, the settings that ship with a burn-in of 16 steps (``prioritized`` with what belongs to
+it: sequences from every 48th step on, which begin with the memory that acted, and importance weights). ``no-burn-in`` is what
+ships.
+
 ``stacked-dqn`` is Stable-Baselines3's DQN on 8 stacked observations, ``recurrent-ppo`` that of sb3-contrib
 (``outside_*.yml``); these two keep no states: interrupted, they begin anew.
 """
@@ -34,4 +36,4 @@ AGENTS = {
 }
 
 if __name__ == "__main__":
-    main(AGENTS, __doc__, sizes=(4,))
+    main(AGENTS, __doc__, {"sizes": [4], "steps": 400_000})

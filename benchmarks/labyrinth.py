@@ -32,7 +32,7 @@ from sb3_lwm.zoo.processes import handle_interruptions
 
 EVALUATION_EPISODES = 128
 EVALUATION_EPS = 0.01
-AGENTS = {"dqn": Agent(params=("use_world_model:False",)), "lwm_dqn": Agent()}
+AGENTS = {"no-world-model": Agent(params=("use_world_model:False",)), "lwm_dqn": Agent()}
 
 
 def learning_curve(run: Path, interval: int, last: int) -> pd.DataFrame:
@@ -78,10 +78,11 @@ def evaluate(cell: Cell) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def add_to(path: Path, results: pd.DataFrame) -> pd.DataFrame:
+def add_to(path: Path, results: pd.DataFrame, agents: Sequence[str]) -> pd.DataFrame:
     """
     :param path: of a CSV, which need not exist
     :param results: new rows
+    :param agents: names in their order
     :return: the CSV's rows of other sizes, agents, seeds or settings, and the new ones, in the order of sizes and agents
     """
     if not path.exists():
@@ -94,15 +95,17 @@ def add_to(path: Path, results: pd.DataFrame) -> pd.DataFrame:
         for table in tables
     ]
     together = pd.concat([tables[0][~keys[0].isin(keys[1])], results], ignore_index=True)
-    places = {name: place for place, name in enumerate(dict.fromkeys([*BOUNDS, *tables[0].agent, *results.agent]))}
+    places = {name: place for place, name in enumerate(dict.fromkeys([*agents, *tables[0].agent]))}
     order = together.assign(place=together.agent.map(places)).sort_values(["size", "place", "seed"], kind="stable").index
     return together.loc[order].reset_index(drop=True)
 
 
-def parse(agents: Mapping[str, Agent], doc: str | None, sizes: Sequence[int], arguments: Sequence[str] | None) -> Any:
+def parse(
+    agents: Mapping[str, Agent], doc: str | None, defaults: Mapping[str, Any], arguments: Sequence[str] | None
+) -> argparse.Namespace:
     """:return: the options"""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="+", choices=[3, 4, 5, 6], default=sizes, help="of the labyrinths")
+    parser.add_argument("--sizes", type=int, nargs="+", choices=[3, 4, 5, 6], default=[3, 4, 5], help="of the labyrinths")
     parser.add_argument("--agents", nargs="+", choices=[*BOUNDS, *agents], default=[*BOUNDS, *agents], help="who walks")
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102], help="of the trainings")
     parser.add_argument("--steps", type=int, default=1_000_000, help="of a training")
@@ -112,6 +115,7 @@ def parse(agents: Mapping[str, Agent], doc: str | None, sizes: Sequence[int], ar
     parser.add_argument("--params", nargs="+", default=[], help="changes of the settings, as the Zoo's -params")
     parser.add_argument("--runs", type=Path, default=Path("labyrinth_runs"), help="folder of the trainings")
     parser.add_argument("--output", type=Path, required=True, help="CSV to write")
+    parser.set_defaults(**defaults)
     options = parser.parse_args(arguments)
     if options.jobs < 1:
         parser.error(f"--jobs {options.jobs}: at least one training at a time.")
@@ -161,11 +165,18 @@ def print_table(results: pd.DataFrame) -> None:
 def main(
     agents: Mapping[str, Agent] = AGENTS,
     doc: str | None = __doc__,
-    sizes: Sequence[int] = (3, 4, 5),
+    defaults: Mapping[str, Any] = {},
     arguments: Sequence[str] | None = None,
 ) -> None:
-    """Train, evaluate, write the CSV, print the table; of what is finished, also where something has failed."""
-    options = parse(agents, doc, sizes, arguments)
+    """
+    Train, evaluate, write the CSV, print the table; of what is finished, also where something has failed.
+
+    :param agents: that can be trained, by name; rows have their order
+    :param doc: of ``--help``
+    :param defaults: of options, where they are others
+    :param arguments: in place of the command line's
+    """
+    options = parse(agents, doc, defaults, arguments)
     register()
     cells = make_cells(options, agents)
     interruptions: list[int] = []
@@ -177,7 +188,7 @@ def main(
     parts = [trained_rows(cell) for cell in tqdm(finished, desc="Evaluating", unit="training", disable=None)]
     if tables := [part for part in (bound_rows(options), *parts) if len(part) > 0]:
         results = pd.concat(tables, ignore_index=True)
-        write(add_to(options.output, results), options.output)
+        write(add_to(options.output, results, [*BOUNDS, *agents]), options.output)
         print_table(results)
     if failures:
         raise SystemExit("\n".join(failures))

@@ -70,7 +70,7 @@ class Cell(NamedTuple):
         return len(self.checkpoints()) == self.steps // self.interval
 
     def versions(self) -> dict[str, str]:
-        """:return: of the packages that ended the training"""
+        """:return: of the packages with which the training was begun, or last gone on with"""
         return pd.read_csv(self.logs / "versions.csv", dtype=str).iloc[0].to_dict()
 
 
@@ -117,7 +117,8 @@ def start(cell: Cell, options: argparse.Namespace) -> "subprocess.Popen[bytes]":
     :return: its training; what it says is in a file beside its logs
     """
     arguments = command(cell, options)
-    cell.logs.parent.mkdir(parents=True, exist_ok=True)
+    cell.logs.mkdir(parents=True, exist_ok=True)
+    write(pd.DataFrame([VERSIONS]), cell.logs / "versions.csv")
     path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     variables = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path}
     with open(_output(cell), "a", encoding="utf-8") as file:
@@ -160,7 +161,6 @@ def train_all(cells: Sequence[Cell], options: argparse.Namespace, interruptions:
 
 def _end(cell: Cell, code: int) -> str | None:
     if code == 0 and cell.is_finished():
-        write(pd.DataFrame([VERSIONS]), cell.logs / "versions.csv")
         return None
     return (
         f"The training of {_label(cell)} ended with exit code {code} and {len(cell.checkpoints())} of its "

@@ -1,6 +1,6 @@
 """The agents of the ablations: each differs in what its name says, and acts as it learns; the outsiders train and play."""
 
-import inspect
+import argparse
 from pathlib import Path
 
 import ablations
@@ -14,6 +14,7 @@ import torch as th
 import yaml
 import zoo_scores
 from helpers import SHORT, make_labyrinths
+from rl_zoo3.utils import StoreDict
 from test_act_replay import check_acting_and_replay_agree
 
 from sb3_lwm import LWMDQN
@@ -77,24 +78,44 @@ def test_resets_are_paid() -> None:
     assert th.equal(errors[[1, 4]], usual_errors[[1, 4]]) and th.equal(losses[[0, 3]], usual_losses[[0, 3]])
 
 
-def test_ablations_change_what_exists() -> None:
-    """Every argument and every settings file that an ablation names."""
-    known = inspect.signature(LWMDQN).parameters
-    for agent in ablations.AGENTS.values():
-        for name, value in (part.split(":", 1) for part in agent.params):
-            assert name in known and (name != "policy" or value.strip("'") in LWMDQN.policy_aliases)
-        assert agent.conf_file is None or Path(agent.conf_file).exists()
+def differences(model: LWMDQN) -> set[str]:
+    """:return: names of the ablations that the model is"""
+    world_model = model.policy.world_model
+    found = {
+        "no-world-model": world_model is None,
+        "reward-not-seen": not model.policy.intrinsic_reward_input,
+        "never-reset": isinstance(model.q_net.memory, labyrinth_variants.NeverResetGRU),
+        "prioritized": model.prioritized_replay,
+        "not-clipped": model.max_grad_norm is None,
+    }
+    if world_model is not None:
+        found["paid-resets"] = isinstance(world_model, labyrinth_variants.SurprisedByResets)
+        found["squared-error"] = not world_model.predictor.cross_entropy
+        found["raw-errors"] = isinstance(world_model.normalizer, labyrinth_variants.RawErrors)
+    return {name for name, is_true in found.items() if is_true}
 
 
-def test_ablations_differ_from_the_reference_in_one_thing() -> None:
-    (burn_in,) = ablations.AGENTS["complete"].params
-    for name, agent in ablations.AGENTS.items():
-        if agent.conf_file is None and name not in ("complete", "no-burn-in"):
-            assert agent.params[0] == burn_in and len(agent.params) == 2
-    # and that one is what ships
-    assert ablations.AGENTS["no-burn-in"].params == () and burn_in == "burn_in:16"
+OURS = {name: agent for name, agent in ablations.AGENTS.items() if agent.algo == "lwm_dqn"}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_an_ablation_is_what_it_says_and_nothing_else(name: str) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-params", nargs="+", action=StoreDict, default={})
+    # as the Zoo reads them
+    params = parser.parse_args(["-params", *OURS[name].params] if OURS[name].params else []).params
+    burn_in, policy = params.pop("burn_in", None), params.pop("policy", "MlpPolicy")
+    model = LWMDQN(policy, make_labyrinths(2), seed=0, **{**SHORT, **params})
+    assert differences(model) == {name} - {"complete", "no-burn-in"}
+    assert burn_in == (None if name == "no-burn-in" else 16)
+    assert len(params) + (policy != "MlpPolicy") == len(differences(model))
+
+
+def test_no_burn_in_is_what_ships() -> None:
     settings = yaml.safe_load((labyrinth_trainings.HERE.parent / "hyperparams" / "labyrinth.yml").read_text())
-    assert settings["POL-4x4-v0"]["burn_in"] == 0
+    assert settings["POL-4x4-v0"]["burn_in"] == 0 and OURS["no-burn-in"] == labyrinth.AGENTS["lwm_dqn"]
+    # which the ablation of the loss would replace
+    assert "policy_kwargs" not in settings["POL-4x4-v0"]
 
 
 @pytest.mark.parametrize(
