@@ -88,7 +88,7 @@ def walk_with_the_map(env: PartiallyObservableLabyrinthEnv, random: np.random.Ge
 
 # name of the agent: how it walks, and in how many labyrinths it is watched
 BOUNDS: dict[str, tuple[Walker, int]] = {
-    "random": (walk_randomly, 300),
+    "random": (walk_randomly, 2000),
     "search": (search, 2000),
     "map-known": (walk_with_the_map, 2000),
 }

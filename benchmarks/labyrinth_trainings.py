@@ -142,7 +142,8 @@ def train_all(cells: Sequence[Cell], options: argparse.Namespace, interruptions:
     running: list[tuple[Cell, subprocess.Popen[bytes]]] = []
     failures: list[str] = []
     total, done = sum(cell.steps // cell.interval for cell in cells), sum(len(cell.checkpoints()) for cell in cells)
-    with tqdm(total=total, initial=done, desc="Training", unit=f"{options.interval} steps", mininterval=1.0) as bar:
+    unit, disable = f"{options.interval} steps", not cells
+    with tqdm(total=total, initial=done, desc="Training", unit=unit, mininterval=1.0, disable=disable) as bar:
         try:
             while (waiting or running) and not interruptions:
                 while waiting and len(running) < options.jobs:

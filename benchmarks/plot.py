@@ -39,6 +39,19 @@ WIDTH = 1.5
 TICKS = (10, 15, 20, 30, 50, 100, 200, 500, 1000)
 
 
+def find_mixed(results: pd.DataFrame) -> str | None:
+    """
+    :param results: rows of a CSV
+    :return: which agent has trainings with different settings or of different lengths, if one has
+    """
+    trainings = results.dropna(subset="settings").groupby(["size", "agent", "seed", "settings"]).steps.max().reset_index()
+    for (size, agent), rows in trainings.groupby(["size", "agent"]):
+        kinds = [f"{row.settings} for {row.steps:.0f} steps" for row in rows.itertuples()]
+        if len(kinds := sorted(set(kinds))) > 1:
+            return f"{agent} of size {size}: {' and '.join(kinds)}"
+    return None
+
+
 def interquartile(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     :param curves: (seeds, points) float
@@ -64,39 +77,48 @@ def draw_curves(results: pd.DataFrame) -> Figure:
     compared = {pair.size for pair in others}
     shown = others + [pair for pair in pairs if pair.size not in compared]
     n_shown = collections.Counter(pair.size for pair in shown)
-    figure, panels = _panels(len(shown), height=3.4)
+    figure, panels = _panels(len(shown), height=3.0, sharey=True)
     for axes, (size, agent) in zip(panels, shown, strict=True):
         rows = evaluations[evaluations["size"] == size]
         for name, part in rows[rows.agent.isin([agent, *REFERENCES])].groupby("agent"):
-            table = part.pivot_table("mean_steps", "seed", "steps")
-            axes.plot(table.columns, table.T, color=_colour(name), linewidth=0.8, alpha=0.8)
-            if len(table) >= SEEDS_FOR_INTERVAL:
-                means, (low, high) = interquartile(table.to_numpy())
-                axes.plot(table.columns, means, color=_colour(name), linewidth=2.0, label=name)
-                axes.fill_between(table.columns, low, high, color=_colour(name), alpha=0.15, linewidth=0.0)
-            else:
-                axes.plot([], [], color=_colour(name), label=name)
+            # where there are many others, each is named by its title
+            label = name if name in REFERENCES or max(n_shown.values()) == 1 else "agent of the title"
+            _draw_seeds(axes, part.pivot_table("mean_steps", "seed", "steps"), _colour(name), label)
         for row in results[(results["size"] == size) & (results.kind == "bound")].itertuples():
             axes.axhline(row.mean_steps, color=GREY, linestyle=BOUND_STYLES[row.agent], linewidth=1.0, label=row.agent)
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(FixedLocator(TICKS))
-        axes.yaxis.set_major_formatter(ScalarFormatter())
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.set(
-            title=f"{size}x{size}: {agent}" if n_shown[size] > 1 else f"{size}x{size}",
-            xlabel="steps of the training",
-            ylabel="steps of an episode",
-        )
+        axes.set(title=f"{size}x{size}: {agent}" if n_shown[size] > 1 else f"{size}x{size}", xlabel="steps of the training")
         axes.xaxis.set_major_formatter(EngFormatter())
-        axes.legend(fontsize=7)
+        axes.yaxis.set_tick_params(labelleft=True)
+    panels[0].set_yscale("log")
+    panels[0].yaxis.set_major_locator(FixedLocator(TICKS))
+    panels[0].yaxis.set_major_formatter(ScalarFormatter())
+    panels[0].yaxis.set_minor_locator(NullLocator())
+    figure.supylabel("steps of an episode (log)", fontsize=10)
+    _add_legend(figure, panels)
     return figure
+
+
+def _draw_seeds(axes: Any, curves: pd.DataFrame, colour: str, label: str) -> None:
+    """
+    :param axes: of matplotlib
+    :param curves: a row for each seed, a column for each evaluation
+    :param colour: of the lines
+    :param label: of the legend
+    """
+    axes.plot(curves.columns, curves.T, color=colour, linewidth=0.8, alpha=0.8)
+    if len(curves) < SEEDS_FOR_INTERVAL:
+        axes.plot([], [], color=colour, label=label)
+        return
+    means, (low, high) = interquartile(curves.to_numpy())
+    axes.plot(curves.columns, means, color=colour, linewidth=2.0, label=label)
+    axes.fill_between(curves.columns, low, high, color=colour, alpha=0.15, linewidth=0.0)
 
 
 def draw_steps(results: pd.DataFrame) -> Figure:
     """
     :param results: rows of one or several sizes
-    :return: bars of the last evaluations, one panel for each size; what is far beyond depth-first search is cut, and told as a
-        number
+    :return: bars of the last evaluations, one panel for each size; what is far beyond depth-first search is cut, an arrow in
+        place of its dot; beside the bars the numbers of all seeds
     """
     evaluations = results[results.kind == "evaluation"]
     last = evaluations[evaluations.steps == evaluations.groupby(["size", "agent", "seed"]).steps.transform("max")]
@@ -107,31 +129,42 @@ def draw_steps(results: pd.DataFrame) -> Figure:
         bounds = results[(results["size"] == size) & (results.kind == "bound")].set_index("agent").mean_steps
         end = WIDTH * bounds.get("search", 2.0 * last.mean_steps.min())
         for place, agent in enumerate(agents):
-            steps = last[(last["size"] == size) & (last.agent == agent)].mean_steps
+            steps = last[(last["size"] == size) & (last.agent == agent)].sort_values("seed").mean_steps
             if len(steps) > 0:
                 axes.barh(place, steps.mean(), height=0.6, color=_colour(agent), alpha=0.5)
-                axes.plot(steps, [place] * len(steps), "o", color=_colour(agent), markersize=4)
-                axes.text(end, place, f" {steps.mean():.1f}", verticalalignment="center", fontsize=8)
-        for bound, steps in bounds.items():
+            for value in steps:
+                marker = "o" if value < end else ">"
+                axes.plot(min(value, end), place, marker, color=_colour(agent), markersize=4, clip_on=False)
+            numbers = "  ".join(f"{value:.1f}" if value < 100 else f"{value:.0f}" for value in steps)
+            axes.text(1.03 * end, place, numbers, verticalalignment="center", fontsize=8)
+        for bound, steps in bounds[bounds < end].items():
             axes.axvline(steps, color=GREY, linestyle=BOUND_STYLES[bound], linewidth=1.0, label=bound)
         numbers = ", ".join(f"{bound} {steps:.1f}" for bound, steps in bounds.items())
         axes.set(
             title=f"{size}x{size}", xlabel=f"steps of an episode\n{numbers}", yticks=range(len(agents)), yticklabels=agents
         )
+        axes.text(1.03 * end, -0.6, "each seed", verticalalignment="center", fontsize=8, color=GREY)
         axes.set_xlim(0.0, end)
-        axes.invert_yaxis()
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(BOUND_STYLES), fontsize=8)
+        axes.set_ylim(len(agents) - 0.4, -0.9)
+    _add_legend(figure, panels)
     return figure
 
 
-def _panels(number: int, height: float) -> tuple[Figure, list[Any]]:
+def _panels(number: int, height: float, sharey: bool = False) -> tuple[Figure, list[Any]]:
     columns = min(number, 3)
     rows = -(-number // columns)
     figure = Figure(figsize=(4.4 * columns, height * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=sharey).flatten().tolist()
     for axes in panels[number:]:
         axes.remove()
     return figure, panels[:number]
+
+
+def _add_legend(figure: Figure, panels: list[Any]) -> None:
+    """One for all panels, below them."""
+    entries = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    if entries:
+        figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=len(entries), fontsize=8)
 
 
 def _colour(agent: str) -> str:
@@ -148,9 +181,8 @@ def main() -> None:
     results = pd.read_csv(options.results)
     if not {"size", "agent", "seed", "steps", "settings", "kind", "mean_steps"} <= set(results.columns):
         parser.error(f"{options.results} is no CSV of trainings, made by labyrinth.py or ablations.py.")
-    for (size, agent), settings in results.dropna(subset="settings").groupby(["size", "agent"]).settings.unique().items():
-        if len(settings) > 1:
-            parser.error(f"{options.results}, {agent} of size {size}: {' and '.join(settings)}. A CSV for each, please.")
+    if mixed := find_mixed(results):
+        parser.error(f"{options.results}, {mixed}. A CSV for each, please.")
     # of the bootstrap
     np.random.seed(0)
     stem = options.results.stem

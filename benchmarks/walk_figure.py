@@ -8,6 +8,7 @@ import numpy as np
 from labyrinth_bounds import SHIFTS
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 NEW, OLD = "tab:orange", "tab:blue"
 # of a cell's width, to the right of the way that one walks: there and back are two lines
@@ -36,13 +37,17 @@ def draw_walk(walk: Mapping[str, Any]) -> Figure:
     _draw_map(labyrinth, passages)
     lines = _draw_path(labyrinth, path)
     for step in steps[is_new]:
-        labyrinth.text(path[step, 1], path[step, 0], str(step), ha="center", va="center", fontsize=8)
+        text = labyrinth.text(path[step, 1], path[step, 0], str(step), ha="center", va="center", fontsize=8)
+        # the path goes by close to it
+        text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+    labyrinth.plot(path[0, 1], path[0, 0], "o", color="tab:red", markersize=15, fillstyle="none", label="start")
+    labyrinth.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0.0, 0.0), frameon=False)
     labyrinth.set_title(f"{walk['env']}: {len(path) - 1} steps", fontsize=10)
     figure.colorbar(lines, ax=labyrinth, label="step", shrink=0.8)
     for chosen, colour, label in ((is_new, NEW, "a new cell"), (~is_new, OLD, "a cell seen before")):
         curve.bar(steps[chosen][steps[chosen] > 0], rewards[chosen & (steps > 0)], color=colour, label=label)
     curve.axhline(0.0, color="0.3", linewidth=0.8)
-    curve.set(xlabel="step", ylabel="intrinsic reward", title="what the step led to")
+    curve.set(xlabel="step", ylabel="intrinsic reward (standard deviations)", title="what the step led to")
     curve.title.set_fontsize(10)
     curve.legend(fontsize=8)
     return figure

@@ -1,54 +1,93 @@
 """The pictures of the labyrinth results, made of their CSV alone."""
 
+import itertools
 import sys
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
+
+SEEDS = (1, 2, 3, 4)
+BOUNDS = {"search": 11.0, "random": 150.0}
 
 
-def test_pictures() -> None:
-    pytest.importorskip("rliable")
-    plot = pytest.importorskip("plot")
-    rows = [
-        {"size": 3, "agent": agent, "kind": "bound", "mean_steps": value} for agent, value in (("search", 11), ("random", 150))
+def make_results(agents: tuple[str, ...] = ("no-world-model", "lwm_dqn")) -> pd.DataFrame:
+    """:return: last evaluations of 10, 20, 30 and 40 steps, twice that without the world model; all others are higher"""
+    rows: list[dict[str, Any]] = [
+        {"size": 3, "agent": name, "kind": "bound", "mean_steps": value} for name, value in BOUNDS.items()
     ]
-    for seed, agent, steps in [
-        (seed, agent, steps) for seed in (1, 2, 3, 4) for agent in ("dqn", "lwm_dqn") for steps in (100, 200)
-    ]:
-        for kind in ("training", "evaluation"):
-            rows.append({"size": 3, "agent": agent, "seed": seed, "steps": steps, "kind": kind, "mean_steps": 10.0 * seed})
-    results = pd.DataFrame(rows)
+    for agent, seed, steps in itertools.product(agents, SEEDS, (100, 200)):
+        who = {"size": 3, "agent": agent, "seed": seed, "steps": steps, "settings": "labyrinth"}
+        value = 10.0 * seed * (1 if agent == "lwm_dqn" else 2)
+        rows.append({**who, "kind": "training", "mean_steps": value + 7.0})
+        rows.append({**who, "kind": "evaluation", "mean_steps": value + (5.0 if steps == 100 else 0.0)})
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(name="plot")
+def fixture_plot() -> Any:
+    pytest.importorskip("rliable")
+    return pytest.importorskip("plot")
+
+
+def test_interquartile_mean(plot: Any) -> None:
     # neither mean nor median: the middle half of the seeds
     means, intervals = plot.interquartile(np.array([[10.0, 1.0], [20.0, 2.0], [40.0, 4.0], [90.0, 9.0]]))
     np.testing.assert_allclose(means, [30.0, 3.0])
     assert (intervals[0] <= means).all() and (means <= intervals[1]).all()
-    (curves,), (bars,) = plot.draw_curves(results).axes, plot.draw_steps(results).axes
-    # four seeds and their mean for each of two agents, and two bounds
-    assert len(curves.lines) == 2 * 5 + 2
+
+
+def test_curves(plot: Any) -> None:
+    (axes,) = plot.draw_curves(make_results()).axes
+    # four seeds and their interquartile mean for each of two agents, and two bounds
+    assert len(axes.lines) == 2 * 5 + 2
+    ours = [line for line in axes.lines if line.get_color() == "tab:blue"]
+    np.testing.assert_allclose([line.get_ydata() for line in ours], [[10.0 * n + 5.0, 10.0 * n] for n in (*SEEDS, 2.5)])
+    others = [line for line in axes.lines if line.get_color() == "tab:orange"]
+    np.testing.assert_allclose([line.get_ydata()[1] for line in others], [20.0, 40.0, 60.0, 80.0, 50.0])
     # of three, an interquartile mean would be the mean
-    (curves,) = plot.draw_curves(results[results.seed != 4]).axes
-    assert len(curves.lines) == 2 * (3 + 1) + 2 and not curves.collections
-    assert [label.get_text() for label in bars.get_yticklabels()] == ["dqn", "lwm_dqn"]
-    np.testing.assert_allclose([bar.get_width() for bar in bars.patches], [25.0, 25.0])
-    # cut at half more than the search's, hence the number
-    assert bars.get_xlim() == (0.0, 16.5) and [text.get_text().strip() for text in bars.texts] == ["25.0", "25.0"]
-    assert sorted(line.get_xdata()[0] for line in bars.lines[2:]) == [11, 150]
+    results = make_results()
+    (axes,) = plot.draw_curves(results[results.seed != 4]).axes
+    assert len(axes.lines) == 2 * (3 + 1) + 2 and not axes.collections
+
+
+def test_panels_of_curves(plot: Any) -> None:
+    def look(results: pd.DataFrame) -> tuple[list[str], list[str]]:
+        figure = plot.draw_curves(results)
+        legend = [text.get_text() for text in figure.legends[0].get_texts()]
+        return [axes.get_title() for axes in figure.axes], legend
+
+    results = make_results()
+    assert look(results) == (["3x3"], ["lwm_dqn", "no-world-model", "search", "random"])
     # ablations: a panel for each, beside what they are compared with
-    ablations = results.replace({"agent": {"lwm_dqn": "complete"}})
-    more = ablations[ablations.agent == "dqn"].assign(agent="no-burn-in")
-    panels = plot.draw_curves(pd.concat([ablations, more])).axes
-    assert [[text.get_text() for text in axes.get_legend().get_texts()[:2]] for axes in panels] == [
-        ["complete", "dqn"],
-        ["complete", "no-burn-in"],
-    ]
-    assert [axes.get_title() for axes in panels] == ["3x3: dqn", "3x3: no-burn-in"]
+    ablations = make_results(("complete", "no-burn-in", "prioritized"))
+    titles, legend = look(ablations)
+    assert titles == ["3x3: no-burn-in", "3x3: prioritized"]
+    assert legend == ["complete", "agent of the title", "search", "random"]
     # a size at which there is nothing to compare with yet
     alone = results[results.agent == "lwm_dqn"].assign(size=4)
-    titles = [axes.get_title() for axes in plot.draw_curves(pd.concat([results, alone])).axes]
-    assert titles == ["3x3", "4x4"]
+    assert look(pd.concat([results, alone]))[0] == ["3x3", "4x4"]
+
+
+def test_steps(plot: Any) -> None:
+    (axes,) = plot.draw_steps(make_results()).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["no-world-model", "lwm_dqn"]
+    np.testing.assert_allclose([bar.get_width() for bar in axes.patches], [50.0, 25.0])
+    # cut at half more than the search's, where arrows tell of what lies beyond
+    assert axes.get_xlim() == (0.0, 16.5)
+    dots = [(line.get_xdata()[0], line.get_marker()) for line in axes.lines if line.get_marker() in ("o", ">")]
+    assert dots == [(16.5, ">")] * 4 + [(10.0, "o")] + [(16.5, ">")] * 3
+    assert [text.get_text().split() for text in axes.texts[:2]] == [
+        ["20.0", "40.0", "60.0", "80.0"],
+        ["10.0", "20.0", "30.0", "40.0"],
+    ]
+    # the walk without any knowledge is out of sight, and told below
+    lines = [line for line in axes.lines if line.get_marker() == "None"]
+    assert [line.get_xdata()[0] for line in lines] == [11.0] and "random 150.0" in axes.get_xlabel()
 
 
 @pytest.mark.parametrize(
@@ -56,20 +95,23 @@ def test_pictures() -> None:
     [
         (
             {"agent": ["lwm_dqn"] * 2, "settings": ["labyrinth", "labyrinth-paper"]},
-            "lwm_dqn of size 3: labyrinth and labyrinth-paper",
+            "lwm_dqn of size 3: labyrinth for 100 steps and labyrinth-paper for 100 steps",
+        ),
+        (
+            {"seed": [1, 2], "steps": [100, 400], "settings": "labyrinth"},
+            "labyrinth for 100 steps and labyrinth for 400 steps",
         ),
         ({"score": ["1", "2"]}, "is no CSV of trainings"),
     ],
 )
 def test_bad_tables(
-    table: dict[str, list[str]],
+    plot: Any,
+    table: dict[str, Any],
     message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    pytest.importorskip("rliable")
-    plot = pytest.importorskip("plot")
     path = tmp_path / "labyrinth.csv"
     pd.DataFrame(
         {"size": 3, "agent": "lwm_dqn", "seed": 1, "steps": 100, "kind": "evaluation", "mean_steps": 20.0, **table}
@@ -103,4 +145,7 @@ def test_picture_of_a_walk(tmp_path: Path) -> None:
     np.testing.assert_allclose((there + back[::-1]) / 2, np.array(path[:2])[:, ::-1])
     assert not np.allclose(there, back[::-1])
     assert [label.get_text() for label in labyrinth.texts] == ["0", "1"]
-    assert sorted(bar.get_height() for bar in rewards.patches) == [-0.5, -0.25, 2.0]
+    bars = {bar.get_x() + bar.get_width() / 2: (bar.get_height(), to_hex(bar.get_facecolor())) for bar in rewards.patches}
+    new, old = to_hex(walk_figure.NEW), to_hex(walk_figure.OLD)
+    assert bars == {1.0: (2.0, new), 2.0: (-0.5, old), 3.0: (-0.25, old)}
+    assert [text.get_text() for text in rewards.get_legend().get_texts()] == ["a new cell", "a cell seen before"]
