@@ -4,9 +4,8 @@ What each part of the method brings, on labyrinths of 4x4 cells, and two agents 
     OMP_NUM_THREADS=1 python benchmarks/ablations.py --jobs 2 --runs labyrinth_runs --output benchmarks/results/ablations.csv
 
 The same options, trainings and CSV as ``labyrinth.py``; 400 000 steps, in whose first 80 000 epsilon falls. Each agent
-differs in one thing from ``complete``, the settings that ship with a burn-in of 16 steps (``prioritized`` with what belongs to
-it: sequences from every 48th step on, which begin with the memory that acted, and importance weights). ``no-burn-in`` is what
-ships.
+differs in one thing from ``complete``, the settings that ship (``prioritized`` with what belongs to it: sequences from every
+48th step on, which begin with the memory that acted, and importance weights).
 
 ``stacked-dqn`` is Stable-Baselines3's DQN on 8 stacked observations, ``recurrent-ppo`` that of sb3-contrib
 (``outside_*.yml``); these two keep no states: interrupted, they begin anew.
@@ -16,21 +15,21 @@ from labyrinth import main
 from labyrinth_trainings import HERE, Agent
 
 
-def _with_burn_in(*params: str) -> Agent:
-    return Agent(params=("burn_in:16", *params))
+def _with(*params: str) -> Agent:
+    return Agent(params=params)
 
 
 AGENTS = {
-    "complete": _with_burn_in(),
-    "no-world-model": _with_burn_in("use_world_model:False"),
-    "reward-not-seen": _with_burn_in("intrinsic_reward_input:False"),
-    "no-burn-in": Agent(),
-    "never-reset": _with_burn_in("policy:'NeverResetPolicy'"),
-    "paid-resets": _with_burn_in("policy:'PaidResetsPolicy'"),
-    "squared-error": _with_burn_in("policy_kwargs:dict(world_model_kwargs=dict(predictor_kwargs=dict(cross_entropy=False)))"),
-    "raw-errors": _with_burn_in("policy:'RawErrorPolicy'"),
-    "prioritized": _with_burn_in("prioritized_replay:True"),
-    "not-clipped": _with_burn_in("max_grad_norm:None"),
+    "complete": Agent(),
+    "no-world-model": _with("use_world_model:False"),
+    "reward-not-seen": _with("intrinsic_reward_input:False"),
+    "no-burn-in": _with("burn_in:0"),
+    "never-reset": _with("policy:'NeverResetPolicy'"),
+    "paid-resets": _with("policy:'PaidResetsPolicy'"),
+    "squared-error": _with("policy_kwargs:dict(world_model_kwargs=dict(predictor_kwargs=dict(cross_entropy=False)))"),
+    "raw-errors": _with("policy:'RawErrorPolicy'"),
+    "prioritized": _with("prioritized_replay:True"),
+    "not-clipped": _with("max_grad_norm:None"),
     "stacked-dqn": Agent("dqn", conf_file=str(HERE / "outside_dqn.yml")),
     "recurrent-ppo": Agent("ppo_lstm", conf_file=str(HERE / "outside_ppo_lstm.yml")),
 }

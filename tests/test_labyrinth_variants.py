@@ -87,6 +87,7 @@ def differences(model: LWMDQN) -> set[str]:
         "never-reset": isinstance(model.q_net.memory, labyrinth_variants.NeverResetGRU),
         "prioritized": model.prioritized_replay,
         "not-clipped": model.max_grad_norm is None,
+        "no-burn-in": model.burn_in == 0,
     }
     if world_model is not None:
         found["paid-resets"] = isinstance(world_model, labyrinth_variants.SurprisedByResets)
@@ -104,18 +105,14 @@ def test_an_ablation_is_what_it_says_and_nothing_else(name: str) -> None:
     parser.add_argument("-params", nargs="+", action=StoreDict, default={})
     # as the Zoo reads them
     params = parser.parse_args(["-params", *OURS[name].params] if OURS[name].params else []).params
-    burn_in, policy = params.pop("burn_in", None), params.pop("policy", "MlpPolicy")
-    model = LWMDQN(policy, make_labyrinths(2), seed=0, **{**SHORT, **params})
-    assert differences(model) == {name} - {"complete", "no-burn-in"}
-    assert burn_in == (None if name == "no-burn-in" else 16)
-    assert len(params) + (policy != "MlpPolicy") == len(differences(model))
+    model = LWMDQN(params.pop("policy", "MlpPolicy"), make_labyrinths(2), seed=0, **{**SHORT, **params})
+    assert differences(model) == {name} - {"complete"} and len(OURS[name].params) == len(differences(model))
 
 
-def test_no_burn_in_is_what_ships() -> None:
-    settings = yaml.safe_load((labyrinth_trainings.HERE.parent / "hyperparams" / "labyrinth.yml").read_text())
-    assert settings["POL-4x4-v0"]["burn_in"] == 0 and OURS["no-burn-in"] == labyrinth.AGENTS["lwm_dqn"]
-    # which the ablation of the loss would replace
-    assert "policy_kwargs" not in settings["POL-4x4-v0"]
+def test_settings_that_ablations_would_replace() -> None:
+    settings = yaml.safe_load((labyrinth_trainings.HERE.parent / "hyperparams" / "labyrinth.yml").read_text())["POL-4x4-v0"]
+    assert settings["policy"] == "MlpPolicy" and "policy_kwargs" not in settings
+    assert settings["burn_in"] > 0 and settings["max_grad_norm"] is not None and not settings["prioritized_replay"]
 
 
 @pytest.mark.parametrize(
