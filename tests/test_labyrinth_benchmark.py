@@ -172,6 +172,18 @@ def test_bounds_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "search 16.50" in " ".join(capsys.readouterr().out.split())
 
 
+def test_the_table_has_last_evaluations(capsys: pytest.CaptureFixture[str]) -> None:
+    trained = [
+        {"size": 3, "agent": "lwm_dqn", "seed": seed, "steps": steps, "kind": kind, "mean_steps": seed + steps + extra}
+        for seed in (1.0, 2.0)
+        for steps in (100.0, 200.0)
+        for kind, extra in (("training", 0.5), ("evaluation", 0.25))
+    ]
+    bound = {"size": 3, "agent": "search", "kind": "bound", "mean_steps": 11.0}
+    labyrinth.print_table(pd.DataFrame([bound, *trained]))
+    assert capsys.readouterr().out.split() == "seed 1 2 size agent 3 search 11.00 lwm_dqn 201.25 202.25".split()
+
+
 def test_a_table_in_parts(tmp_path: Path) -> None:
     def rows(size: int, agent: str, seed: float, value: float, settings: str | None = "labyrinth") -> pd.DataFrame:
         part = pd.DataFrame([{"size": size, "agent": agent, "seed": seed, "settings": settings, "mean_steps": value}])
