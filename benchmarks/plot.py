@@ -1,14 +1,13 @@
 """
-Pictures of the labyrinth results, from their CSV alone::
+Pictures and tables of the labyrinth results, from their CSVs alone::
 
-    python benchmarks/plot.py benchmarks/results/labyrinth.csv --walk benchmarks/results/labyrinth_walk.json \
-        --output benchmarks/results
-    python benchmarks/plot.py benchmarks/results/ablations.csv --output benchmarks/results
+    python benchmarks/plot.py benchmarks/results/labyrinth.csv benchmarks/results/ablations.csv \
+        --walk benchmarks/results/labyrinth_walk.json --output benchmarks/results
 
 ``<name of the CSV>_curves`` has the evaluations during the training, every seed as a thin line and, of four seeds or more,
 their interquartile mean with its bootstrap interval (rliable); ``<name of the CSV>_steps`` the last evaluation of every seed
 as a dot, their mean as a bar, and the bounds as lines; ``labyrinth_walk`` one episode of a trained agent
-(``labyrinth_walk.py``). All as PNG and SVG.
+(``labyrinth_walk.py``). All as PNG and SVG. The tables are printed, as Markdown.
 """
 
 import argparse
@@ -21,6 +20,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, NullLocator, ScalarFormatter
+from results_tables import course_table, final_table, to_markdown
 from rliable import library, metrics
 from walk_figure import draw_walk
 
@@ -171,22 +171,44 @@ def _colour(agent: str) -> str:
     return "tab:blue" if agent in REFERENCES else "tab:orange"
 
 
+def read(path: Path) -> pd.DataFrame:
+    """
+    :param path: of a CSV
+    :return: its rows
+    :raises ValueError: if no pictures can be made of them
+    """
+    results = pd.read_csv(path)
+    if not {"size", "agent", "seed", "steps", "settings", "kind", "mean_steps", "wall_seconds"} <= set(results.columns):
+        raise ValueError(f"{path} is no CSV of trainings, made by labyrinth.py or ablations.py.")
+    if mixed := find_mixed(results):
+        raise ValueError(f"{path}, {mixed}. A CSV for each, please.")
+    return results
+
+
+def print_tables(title: str, results: pd.DataFrame) -> None:
+    """Print the last evaluations, then all of each size."""
+    print(f"\n{title}: mean steps of an episode, each seed\n\n{to_markdown(final_table(results))}\n")
+    for size, rows in results.dropna(subset="seed").groupby("size"):
+        print(f"{title}, {size}x{size}: after so many steps of training\n\n{to_markdown(course_table(rows))}\n")
+
+
 def main() -> None:
-    """Read the CSV, write the pictures."""
+    """Read the CSVs, print the tables, write the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, help="CSV of benchmarks/labyrinth.py")
+    parser.add_argument("results", type=Path, nargs="+", help="CSVs of benchmarks/labyrinth.py and benchmarks/ablations.py")
     parser.add_argument("--walk", type=Path, help="JSON of benchmarks/labyrinth_walk.py")
     parser.add_argument("--output", type=Path, required=True, help="folder for the pictures")
     options = parser.parse_args()
-    results = pd.read_csv(options.results)
-    if not {"size", "agent", "seed", "steps", "settings", "kind", "mean_steps"} <= set(results.columns):
-        parser.error(f"{options.results} is no CSV of trainings, made by labyrinth.py or ablations.py.")
-    if mixed := find_mixed(results):
-        parser.error(f"{options.results}, {mixed}. A CSV for each, please.")
+    try:
+        tables = {path.stem: read(path) for path in options.results}
+    except ValueError as error:
+        parser.error(str(error))
     # of the bootstrap
     np.random.seed(0)
-    stem = options.results.stem
-    figures = {f"{stem}_curves": draw_curves(results), f"{stem}_steps": draw_steps(results)}
+    figures: dict[str, Figure] = {}
+    for stem, results in tables.items():
+        print_tables(stem, results)
+        figures |= {f"{stem}_curves": draw_curves(results), f"{stem}_steps": draw_steps(results)}
     if options.walk is not None:
         figures["labyrinth_walk"] = draw_walk(json.loads(options.walk.read_text(encoding="utf-8")))
     for name, figure in figures.items():

@@ -1,4 +1,4 @@
-"""The pictures of the labyrinth results, made of their CSV alone."""
+"""The pictures and tables of the labyrinth results, made of their CSV alone."""
 
 import itertools
 import sys
@@ -113,13 +113,38 @@ def test_bad_tables(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = tmp_path / "labyrinth.csv"
-    pd.DataFrame(
-        {"size": 3, "agent": "lwm_dqn", "seed": 1, "steps": 100, "kind": "evaluation", "mean_steps": 20.0, **table}
-    ).to_csv(path)
+    row = {"size": 3, "agent": "lwm_dqn", "seed": 1, "steps": 100, "kind": "evaluation", "mean_steps": 20.0, "wall_seconds": 1.0}
+    pd.DataFrame({**row, **table}).to_csv(path)
     monkeypatch.setattr(sys, "argv", ["plot.py", str(path), "--output", str(tmp_path)])
     with pytest.raises(SystemExit):
         plot.main()
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_tables(plot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    results = make_results()
+    # seconds of a training; those of an evaluation count for nothing
+    results["wall_seconds"] = np.where(results.kind == "training", 150.0, 9e9)
+    path = tmp_path / "some.csv"
+    # a size without trainings, and an agent that has fewer seeds
+    more = pd.DataFrame({"size": [4], "agent": "search", "kind": "bound", "mean_steps": 23.66})
+    pd.concat([results[(results.agent != "lwm_dqn") | (results.seed < 3)], more]).to_csv(path)
+    monkeypatch.setattr(plot, "save_figure", lambda figure, file: None)
+    monkeypatch.setattr(sys, "argv", ["plot.py", str(path), "--output", str(tmp_path)])
+    plot.main()
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert lines == [
+        "| agent | 3x3 | 4x4 |",
+        "| --- | --- | --- |",
+        "| search | 11.0 | 23.7 |",
+        "| random | 150 |  |",
+        "| no-world-model | 20.0 40.0 60.0 80.0 |  |",
+        "| lwm_dqn | 10.0 20.0 |  |",
+        "| agent | seed | 0.1k | 0.2k | minutes |",
+        "| --- | --- | --- | --- | --- |",
+        *(f"| no-world-model | {seed} | {20 * seed + 5}.0 | {20 * seed}.0 | 2 |" for seed in SEEDS),
+        *(f"| lwm_dqn | {seed} | {10 * seed + 5}.0 | {10 * seed}.0 | 2 |" for seed in (1, 2)),
+    ]
 
 
 def test_picture_of_a_walk(tmp_path: Path) -> None:
