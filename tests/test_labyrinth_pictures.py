@@ -113,7 +113,8 @@ def test_bad_tables(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = tmp_path / "labyrinth.csv"
-    row = {"size": 3, "agent": "lwm_dqn", "seed": 1, "steps": 100, "kind": "evaluation", "mean_steps": 20.0, "wall_seconds": 1.0}
+    who = {"size": 3, "agent": "lwm_dqn", "seed": 1, "steps": 100}
+    row = {**who, "kind": "evaluation", "mean_steps": 20.0, "wall_seconds": 1.0}
     pd.DataFrame({**row, **table}).to_csv(path)
     monkeypatch.setattr(sys, "argv", ["plot.py", str(path), "--output", str(tmp_path)])
     with pytest.raises(SystemExit):
