@@ -22,6 +22,7 @@ from typing import Any
 import pandas as pd
 from labyrinth_bounds import BOUNDS, TIME_LIMIT, bound
 from labyrinth_trainings import Agent, Cell, make_cells, train_all, write
+from results_tables import final_table, to_markdown
 from stable_baselines3.common.monitor import get_monitor_files
 from tqdm import tqdm
 from versions import VERSIONS
@@ -83,21 +84,24 @@ def add_to(path: Path, results: pd.DataFrame, agents: Sequence[str]) -> pd.DataF
     :param path: of a CSV, which need not exist
     :param results: new rows
     :param agents: names in their order
-    :return: the CSV's rows of other sizes, agents, seeds or settings, and the new ones, in the order of sizes and agents
+    :return: the new rows and the CSV's of other sizes, agents, seeds, settings or lengths, in the order of sizes and agents
     """
-    if not path.exists():
-        return results
-    # bounds have neither
-    columns = {"size": int, "agent": str, "seed": float, "settings": str}
-    tables = [pd.read_csv(path), results]
-    keys = [
-        pd.MultiIndex.from_frame(table.reindex(columns=list(columns)).fillna({"seed": -1, "settings": ""}).astype(columns))
-        for table in tables
-    ]
-    together = pd.concat([tables[0][~keys[0].isin(keys[1])], results], ignore_index=True)
-    places = {name: place for place, name in enumerate(dict.fromkeys([*agents, *tables[0].agent]))}
-    order = together.assign(place=together.agent.map(places)).sort_values(["size", "place", "seed"], kind="stable").index
+    together = results
+    if path.exists():
+        earlier = pd.read_csv(path)
+        together = pd.concat([earlier[~_trainings(earlier).isin(_trainings(results))], results], ignore_index=True)
+    places = {name: place for place, name in enumerate(dict.fromkeys([*agents, *together.agent]))}
+    # bounds alone have no seed
+    ranks = together.reindex(columns=["size", "seed"]).assign(place=together.agent.map(places))
+    order = ranks.sort_values(["size", "place", "seed"], kind="stable").index
     return together.loc[order].reset_index(drop=True)
+
+
+def _trainings(results: pd.DataFrame) -> pd.MultiIndex:
+    """:return: of each row, what tells its training from others; bounds have neither seed, settings nor length"""
+    columns = {"size": int, "agent": str, "seed": float, "settings": str}
+    keys = results.reindex(columns=[*columns, "steps"]).fillna({"seed": -1, "settings": "", "steps": -1}).astype(columns)
+    return pd.MultiIndex.from_frame(keys.assign(steps=keys.groupby(list(columns)).steps.transform("max")))
 
 
 def parse(
@@ -151,17 +155,6 @@ def trained_rows(cell: Cell) -> pd.DataFrame:
     return pd.concat([part for part in (curve, evaluate(cell)) if len(part) > 0]).assign(**columns)
 
 
-def print_table(results: pd.DataFrame) -> None:
-    """Print the bounds, and the last evaluation of each agent and seed."""
-    # bounds alone have neither
-    results = results.reindex(columns=results.columns.union(["steps", "seed"], sort=False))
-    last = results.steps == results.groupby(["size", "agent", "seed"]).steps.transform("max")
-    shown = results[(results.kind == "bound") | ((results.kind == "evaluation") & last)]
-    seeds = shown["seed"].fillna(-1).astype(int).astype(str).replace("-1", "")
-    table = shown.assign(seed=seeds).pivot_table("mean_steps", ["size", "agent"], "seed", sort=False)
-    print(table.to_string(float_format="%.2f", na_rep=""))
-
-
 def main(
     agents: Mapping[str, Agent] = AGENTS,
     doc: str | None = __doc__,
@@ -189,7 +182,7 @@ def main(
     if tables := [part for part in (bound_rows(options), *parts) if len(part) > 0]:
         results = pd.concat(tables, ignore_index=True)
         write(add_to(options.output, results, [*BOUNDS, *agents]), options.output)
-        print_table(results)
+        print(to_markdown(final_table(results)))
     if failures:
         raise SystemExit("\n".join(failures))
 

@@ -86,12 +86,8 @@ def walk_with_the_map(env: PartiallyObservableLabyrinthEnv, random: np.random.Ge
     return 2 * (env.size * env.size - 1) - max(distances_from(env.passages, env.position).values())
 
 
-# name of the agent: how it walks, and in how many labyrinths it is watched
-BOUNDS: dict[str, tuple[Walker, int]] = {
-    "random": (walk_randomly, 2000),
-    "search": (search, 2000),
-    "map-known": (walk_with_the_map, 2000),
-}
+BOUNDS: dict[str, Walker] = {"random": walk_randomly, "search": search, "map-known": walk_with_the_map}
+N_LABYRINTHS = 2000
 
 
 def bound(agent: str, size: int, seed: int = 0) -> np.ndarray:
@@ -101,9 +97,9 @@ def bound(agent: str, size: int, seed: int = 0) -> np.ndarray:
     :param seed: of the labyrinths and the choices
     :return: (labyrinths,) int, steps of each episode
     """
-    walk, n_labyrinths = BOUNDS[agent]
+    walk = BOUNDS[agent]
     env = PartiallyObservableLabyrinthEnv(size)
     env.reset(seed=seed)
     random = np.random.default_rng(seed)
-    episodes = tqdm(range(n_labyrinths), desc=f"{agent}, size {size}", unit="episode", mininterval=1.0, disable=None)
+    episodes = tqdm(range(N_LABYRINTHS), desc=f"{agent}, size {size}", unit="episode", mininterval=1.0, disable=None)
     return np.array([walk(env, random) for _ in episodes])

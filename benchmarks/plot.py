@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, NullLocator, ScalarFormatter
-from results_tables import course_table, final_table, to_markdown
+from results_tables import course_table, final_table, to_markdown, training_table, write_steps
 from rliable import library, metrics
 from walk_figure import draw_walk
 
@@ -80,7 +80,9 @@ def draw_curves(results: pd.DataFrame) -> Figure:
     figure, panels = _panels(len(shown), height=3.0, sharey=True)
     for axes, (size, agent) in zip(panels, shown, strict=True):
         rows = evaluations[evaluations["size"] == size]
-        for name, part in rows[rows.agent.isin([agent, *REFERENCES])].groupby("agent"):
+        # the reference last, above the other
+        beside = rows[rows.agent.isin([agent, *REFERENCES])].groupby("agent")
+        for name, part in sorted(beside, key=lambda pair: pair[0] in REFERENCES):
             # where there are many others, each is named by its title
             label = name if name in REFERENCES or max(n_shown.values()) == 1 else "agent of the title"
             _draw_seeds(axes, part.pivot_table("mean_steps", "seed", "steps"), _colour(name), label)
@@ -135,7 +137,7 @@ def draw_steps(results: pd.DataFrame) -> Figure:
             for value in steps:
                 marker = "o" if value < end else ">"
                 axes.plot(min(value, end), place, marker, color=_colour(agent), markersize=4, clip_on=False)
-            numbers = "  ".join(f"{value:.1f}" if value < 100 else f"{value:.0f}" for value in steps)
+            numbers = "  ".join(write_steps(value) for value in steps)
             axes.text(1.03 * end, place, numbers, verticalalignment="center", fontsize=8)
         for bound, steps in bounds[bounds < end].items():
             axes.axvline(steps, color=GREY, linestyle=BOUND_STYLES[bound], linewidth=1.0, label=bound)
@@ -143,6 +145,8 @@ def draw_steps(results: pd.DataFrame) -> Figure:
         axes.set(
             title=f"{size}x{size}", xlabel=f"steps of an episode\n{numbers}", yticks=range(len(agents)), yticklabels=agents
         )
+        if (steps := bounds.get("random", 0.0)) >= end:
+            axes.text(0.98 * end, -0.6, f"random {write_steps(steps)} →", horizontalalignment="right", fontsize=8, color=GREY)
         axes.text(1.03 * end, -0.6, "each seed", verticalalignment="center", fontsize=8, color=GREY)
         axes.set_xlim(0.0, end)
         axes.set_ylim(len(agents) - 0.4, -0.9)
@@ -186,10 +190,11 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def print_tables(title: str, results: pd.DataFrame) -> None:
-    """Print the last evaluations, then all of each size."""
+    """Print the last evaluations, then all of each size, then the means of the trainings."""
     print(f"\n{title}: mean steps of an episode, each seed\n\n{to_markdown(final_table(results))}\n")
     for size, rows in results.dropna(subset="seed").groupby("size"):
         print(f"{title}, {size}x{size}: after so many steps of training\n\n{to_markdown(course_table(rows))}\n")
+    print(f"{title}: during the training, up to so many steps, and after it\n\n{to_markdown(training_table(results))}\n")
 
 
 def main() -> None:

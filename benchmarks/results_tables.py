@@ -9,8 +9,9 @@ def final_table(results: pd.DataFrame) -> pd.DataFrame:
     :return: mean steps of bounds and of last evaluations: a row for each agent, a column for each size; in a cell one number
         for each seed, in their order
     """
+    # bounds have neither; a CSV of bounds alone has no such columns
+    results = results.reindex(columns=results.columns.union(["seed", "steps"], sort=False))
     counted = results[results.kind != "training"].sort_values("steps", kind="stable")
-    # bounds have no seed
     last = counted.assign(seed=counted.seed.fillna(0)).groupby(["agent", "size", "seed"]).mean_steps.last()
     cells = last.map(write_steps).groupby(["agent", "size"]).agg(" ".join)
     table = cells.unstack("size", fill_value="").reindex(results.agent.unique())
@@ -28,6 +29,20 @@ def course_table(results: pd.DataFrame) -> pd.DataFrame:
     seconds = trained[trained.kind == "training"].groupby(["agent", "seed"]).wall_seconds.max()
     table = steps.rename(columns=lambda step: f"{step / 1000:g}k").assign(minutes=(seconds / 60).map("{:.0f}".format))
     return table.reindex(pd.MultiIndex.from_frame(evaluations[["agent", "seed"]].drop_duplicates())).reset_index()
+
+
+def training_table(results: pd.DataFrame) -> pd.DataFrame:
+    """
+    :param results: rows of a CSV
+    :return: mean steps of the episodes that ended in each interval of a training, epsilon in them, and of its last evaluation;
+        a row for each size, agent, settings and seed
+    """
+    training = results.dropna(subset="seed").astype({"seed": int}).sort_values("steps", kind="stable")
+    who = ["size", "agent", "settings", "seed"]
+    means = training[training.kind == "training"].pivot(index=who, columns="steps", values="mean_steps")
+    last = training[training.kind == "evaluation"].groupby(who).mean_steps.last()
+    table = means.map("{:.1f}".format, na_action="ignore").rename(columns=lambda step: f"{step / 1000:g}k")
+    return table.assign(evaluation=last.map(write_steps)).reset_index()
 
 
 def write_steps(steps: float) -> str:

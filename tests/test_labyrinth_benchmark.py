@@ -123,8 +123,8 @@ def test_an_interruption_stops_all_trainings(tmp_path: Path, monkeypatch: pytest
 def test_what_is_finished_is_written_though_another_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labyrinth, "handle_interruptions", lambda handler: None)
     monkeypatch.setattr(labyrinth, "train_all", lambda cells, options, interruptions: ["The training of b failed."])
-    monkeypatch.setattr(labyrinth, "trained_rows", lambda cell: pd.DataFrame([{"size": cell.size, "seed": cell.seed}]))
-    monkeypatch.setattr(labyrinth, "print_table", lambda results: None)
+    row = {"size": 3, "agent": "no-world-model", "kind": "evaluation", "mean_steps": 20.0}
+    monkeypatch.setattr(labyrinth, "trained_rows", lambda cell: pd.DataFrame([{**row, "seed": cell.seed}]))
     given = ["--runs", str(tmp_path), "--output", str(tmp_path / "out.csv"), *SHORT_TRAINING, "--sizes", "3"]
     options = parse(tmp_path, *SHORT_TRAINING)
     Training(make_cell(options), [100, 200], 0)
@@ -169,19 +169,7 @@ def test_bounds_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     output = tmp_path / "out.csv"
     labyrinth.main(arguments=["--sizes", "3", "5", "--agents", "search", "--output", str(output), "--runs", str(tmp_path)])
     assert pd.read_csv(output).mean_steps.tolist() == [16.5, 17.5]
-    assert "search 16.50" in " ".join(capsys.readouterr().out.split())
-
-
-def test_the_table_has_last_evaluations(capsys: pytest.CaptureFixture[str]) -> None:
-    trained = [
-        {"size": 3, "agent": "lwm_dqn", "seed": seed, "steps": steps, "kind": kind, "mean_steps": seed + steps + extra}
-        for seed in (1.0, 2.0)
-        for steps in (100.0, 200.0)
-        for kind, extra in (("training", 0.5), ("evaluation", 0.25))
-    ]
-    bound = {"size": 3, "agent": "search", "kind": "bound", "mean_steps": 11.0}
-    labyrinth.print_table(pd.DataFrame([bound, *trained]))
-    assert capsys.readouterr().out.split() == "seed 1 2 size agent 3 search 11.00 lwm_dqn 201.25 202.25".split()
+    assert "| search | 16.5 | 17.5 |" in capsys.readouterr().out
 
 
 def test_a_table_in_parts(tmp_path: Path) -> None:
@@ -207,6 +195,10 @@ def test_a_table_in_parts(tmp_path: Path) -> None:
     for new in (bound.assign(mean_steps=12.0), rows(3, "lwm_dqn", 1.0, 4.0)):
         labyrinth.write(labyrinth.add_to(path, new, ["search", "lwm_dqn"]), path)
     assert agents(pd.read_csv(path)) == [(3, "search", 12.0), (3, "lwm_dqn", 3.0), (3, "lwm_dqn", 4.0), (4, "lwm_dqn", 1.0)]
+    # a longer training of the same settings is another one
+    for new in (rows(4, "lwm_dqn", 1.0, 5.0).assign(steps=200), rows(4, "lwm_dqn", 1.0, 6.0).assign(steps=100)):
+        labyrinth.write(labyrinth.add_to(path, new, ["search", "lwm_dqn"]), path)
+    assert agents(pd.read_csv(path))[3:] == [(4, "lwm_dqn", 1.0), (4, "lwm_dqn", 5.0), (4, "lwm_dqn", 6.0)]
 
 
 def test_rows_have_the_order_of_the_agents(tmp_path: Path) -> None:

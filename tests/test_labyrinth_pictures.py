@@ -62,12 +62,12 @@ def test_panels_of_curves(plot: Any) -> None:
         return [axes.get_title() for axes in figure.axes], legend
 
     results = make_results()
-    assert look(results) == (["3x3"], ["lwm_dqn", "no-world-model", "search", "random"])
+    assert look(results) == (["3x3"], ["no-world-model", "lwm_dqn", "search", "random"])
     # ablations: a panel for each, beside what they are compared with
     ablations = make_results(("complete", "no-burn-in", "prioritized"))
     titles, legend = look(ablations)
     assert titles == ["3x3: no-burn-in", "3x3: prioritized"]
-    assert legend == ["complete", "agent of the title", "search", "random"]
+    assert legend == ["agent of the title", "complete", "search", "random"]
     # a size at which there is nothing to compare with yet
     alone = results[results.agent == "lwm_dqn"].assign(size=4)
     assert look(pd.concat([results, alone]))[0] == ["3x3", "4x4"]
@@ -145,6 +145,10 @@ def test_tables(plot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
         "| --- | --- | --- | --- | --- |",
         *(f"| no-world-model | {seed} | {20 * seed + 5}.0 | {20 * seed}.0 | 2 |" for seed in SEEDS),
         *(f"| lwm_dqn | {seed} | {10 * seed + 5}.0 | {10 * seed}.0 | 2 |" for seed in (1, 2)),
+        "| size | agent | settings | seed | 0.1k | 0.2k | evaluation |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        *(f"| 3 | lwm_dqn | labyrinth | {seed} | {10 * seed + 7}.0 | {10 * seed + 7}.0 | {10 * seed}.0 |" for seed in (1, 2)),
+        *(f"| 3 | no-world-model | labyrinth | {n} | {20 * n + 7}.0 | {20 * n + 7}.0 | {20 * n}.0 |" for n in SEEDS),
     ]
 
 

@@ -18,6 +18,7 @@ from rl_zoo3.utils import StoreDict
 from test_act_replay import check_acting_and_replay_agree
 
 from sb3_lwm import LWMDQN
+from sb3_lwm.torch_layers import ResettableGRU
 from sb3_lwm.type_aliases import SequenceSamples
 from sb3_lwm.world_model import LatentWorldModel
 
@@ -81,10 +82,13 @@ def test_resets_are_paid() -> None:
 def differences(model: LWMDQN) -> set[str]:
     """:return: names of the ablations that the model is"""
     world_model = model.policy.world_model
+    # of the Q-network, its target and the world model
+    memories = [module for module in model.policy.modules() if isinstance(module, ResettableGRU)]
+    assert len(memories) == (2 if world_model is None else 3)
     found = {
         "no-world-model": world_model is None,
         "reward-not-seen": not model.policy.intrinsic_reward_input,
-        "never-reset": isinstance(model.q_net.memory, labyrinth_variants.NeverResetGRU),
+        "never-reset": all(isinstance(memory, labyrinth_variants.NeverResetGRU) for memory in memories),
         "prioritized": model.prioritized_replay,
         "not-clipped": model.max_grad_norm is None,
         "no-burn-in": model.burn_in == 0,
