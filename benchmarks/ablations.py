@@ -1,5 +1,5 @@
 """
-What each part of the method brings, on labyrinths of 4x4 cells, and two agents of others beside it::
+What each part of the method brings, on labyrinths of 4x4 cells, beside two agents of other packages::
 
     OMP_NUM_THREADS=1 python benchmarks/ablations.py --jobs 2 --runs labyrinth_runs --output benchmarks/results/ablations.csv
 
