@@ -146,7 +146,8 @@ def draw_steps(results: pd.DataFrame) -> Figure:
             title=f"{size}x{size}", xlabel=f"steps of an episode\n{numbers}", yticks=range(len(agents)), yticklabels=agents
         )
         if (steps := bounds.get("random", 0.0)) >= end:
-            axes.text(0.98 * end, -0.6, f"random {write_steps(steps)} →", horizontalalignment="right", fontsize=8, color=GREY)
+            where = {"horizontalalignment": "right", "verticalalignment": "center", "bbox": {"color": "white", "pad": 1.0}}
+            axes.text(0.98 * end, -0.6, f"random {write_steps(steps)} →", fontsize=8, color=GREY, **where)
         axes.text(1.03 * end, -0.6, "each seed", verticalalignment="center", fontsize=8, color=GREY)
         axes.set_xlim(0.0, end)
         axes.set_ylim(len(agents) - 0.4, -0.9)
