@@ -43,6 +43,10 @@ def test_figure(suffix: str, tmp_path: Path) -> None:
     save_figure(figure, path)
     assert path.read_bytes().startswith(b"\x89PNG" if suffix == ".png" else b"<?xml")
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+    # the same picture is the same file
+    content = path.read_bytes()
+    save_figure(draw_novelty(REWARDS, FRAMES, "A labyrinth", n_spikes=2), path)
+    assert path.read_bytes() == content
 
 
 def test_figure_without_spikes_and_of_grey_frames() -> None:

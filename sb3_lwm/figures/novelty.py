@@ -97,5 +97,8 @@ def save_figure(figure: "Figure", path: Path) -> None:
     :param figure: of matplotlib
     :param path: of a PNG or SVG file, by its suffix; it appears when it is whole, its folder is made
     """
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=100)
+    from matplotlib import rc_context
+
+    # an SVG would have random ids and the time in it, and differ from another of the same picture
+    with whole_file(path) as temporary, rc_context({"svg.hashsalt": "sb3_lwm"}):
+        figure.savefig(temporary, dpi=100, metadata={"Date": None} if path.suffix == ".svg" else None)
