@@ -3,7 +3,7 @@ What each part of the method brings, on labyrinths of 4x4 cells, beside two agen
 
     OMP_NUM_THREADS=1 python benchmarks/ablations.py --jobs 2 --runs labyrinth_runs --output benchmarks/results/ablations.csv
 
-The same options, trainings and CSV as ``labyrinth.py``; 400 000 steps, in whose first 80 000 epsilon falls. Each agent
+The same options, trainings and CSV as ``labyrinth.py``; 400 000 steps, in whose first 80 000 epsilon falls. Each LWMDQN
 differs in one thing from ``complete``, the settings that ship (``prioritized`` with what belongs to it: sequences from every
 48th step on, which begin with the memory that acted, and importance weights).
 

@@ -50,4 +50,4 @@ def test_settings_of_the_paper_on_3x3() -> None:
     agents = table.agent.map({"lwm_dqn": "world model", "no-world-model": "no world model"})
     labels = agents + table.seed.map(", seed {}".format)
     expected = table.assign(size=labels).drop(columns=["agent", "settings", "seed"])
-    assert table_below("the world model costs more on 3x3") == expected.to_numpy().tolist()
+    assert table_below("the world model cost more on 3x3") == expected.to_numpy().tolist()
