@@ -51,3 +51,10 @@ def test_settings_of_the_paper_on_3x3() -> None:
     labels = agents + table.seed.map(", seed {}".format)
     expected = table.assign(size=labels).drop(columns=["agent", "settings", "seed"])
     assert table_below("the world model cost more on 3x3") == expected.to_numpy().tolist()
+
+
+def test_long_episodes() -> None:
+    table = training_table(read("labyrinth_long_episodes.csv"))
+    labels = table["size"].map("{0}x{0}, ".format) + table.seed.map("seed {}".format)
+    expected = table.assign(size=labels).drop(columns=["agent", "settings", "seed"])
+    assert table_below("Given the labyrinth's own 1000 steps") == expected.to_numpy().tolist()
