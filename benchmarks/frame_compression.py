@@ -29,8 +29,8 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium import spaces
 from tqdm import tqdm
 
-from sb3_lwm import observation_storage
-from sb3_lwm.observation_storage import BLOCK_ROWS, CODECS, Codec, CompressedStorage, HostStorage
+from sb3_lwm.replay import observation_storage
+from sb3_lwm.replay.observation_storage import BLOCK_ROWS, CODECS, Codec, CompressedStorage, HostStorage
 
 GAMES = ("freeway", "frostbite", "venture", "gravitar", "solaris", "montezuma_revenge")
 SEQUENCES, LENGTH = 16, 125

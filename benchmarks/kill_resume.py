@@ -32,7 +32,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
 from sb3_lwm import LWMDQN, AtariVecEnv, TrainingStateCallback
-from sb3_lwm.files import whole_file
+from sb3_lwm.common.files import whole_file
 from sb3_lwm.training_state.comparison import CLOCK, differences
 from sb3_lwm.training_state.files import find_states
 

@@ -16,7 +16,7 @@ import pandas as pd
 from tqdm import tqdm
 from versions import VERSIONS
 
-from sb3_lwm.files import whole_file
+from sb3_lwm.common.files import whole_file
 from sb3_lwm.training_state.files import find_states
 from sb3_lwm.zoo.processes import stop
 

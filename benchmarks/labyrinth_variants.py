@@ -5,8 +5,8 @@ from typing import Any
 import torch as th
 
 from sb3_lwm import LWMDQN, MlpPolicy
-from sb3_lwm.torch_layers import ResettableGRU, gru_memories
-from sb3_lwm.type_aliases import RecurrentState, SequenceSamples
+from sb3_lwm.common.gru import ResettableGRU, gru_memories
+from sb3_lwm.common.type_aliases import RecurrentState, SequenceSamples
 from sb3_lwm.world_model import LatentWorldModel
 from sb3_lwm.world_model.normalizer import IntrinsicRewardNormalizer
 

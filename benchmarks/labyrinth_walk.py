@@ -18,9 +18,9 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from sb3_lwm.common.files import whole_file
 from sb3_lwm.envs.labyrinth import PartiallyObservableLabyrinthEnv
 from sb3_lwm.figures import watch_episode
-from sb3_lwm.files import whole_file
 from sb3_lwm.zoo import evaluate, record, register
 
 

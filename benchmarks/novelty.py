@@ -23,10 +23,10 @@ from situations import GAME, paint_tv, situations
 from stable_baselines3.common.utils import set_random_seed
 from tqdm import tqdm
 
+from sb3_lwm.common.type_aliases import Play
 from sb3_lwm.figures import draw_novelty, save_figure
-from sb3_lwm.type_aliases import Play
+from sb3_lwm.figures.encoder_training import IMAGES, LATENT_SIZE, LEARNING_RATE, as_images, cached_encoder
 from sb3_lwm.world_model import LatentWorldModel, prediction_errors
-from sb3_lwm.world_model.encoder_training import IMAGES, LATENT_SIZE, LEARNING_RATE, as_images, cached_encoder
 from sb3_lwm.world_model.encoders import ImageEncoder
 
 OTHER_GAME = "Frostbite"

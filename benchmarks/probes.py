@@ -26,8 +26,8 @@ from sklearn.metrics import f1_score
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
-from sb3_lwm.type_aliases import Play
-from sb3_lwm.world_model.encoder_training import cached_encoder, embed
+from sb3_lwm.common.type_aliases import Play
+from sb3_lwm.figures.encoder_training import cached_encoder, embed
 from sb3_lwm.world_model.objectives import OBJECTIVES
 
 PLAY_SEED = 0

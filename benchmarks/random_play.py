@@ -12,8 +12,8 @@ import stable_baselines3
 import torch as th
 
 import sb3_lwm
-from sb3_lwm.envs.atari_play import play_randomly
-from sb3_lwm.type_aliases import Play
+from sb3_lwm.common.type_aliases import Play
+from sb3_lwm.envs.atari.play import play_randomly
 
 VERSIONS = {
     "sb3_lwm": sb3_lwm.__version__,

@@ -3,8 +3,8 @@
 import numpy as np
 from random_play import select
 
-from sb3_lwm.envs.atari_play import as_play, make_atari
-from sb3_lwm.type_aliases import Play
+from sb3_lwm.common.type_aliases import Play
+from sb3_lwm.envs.atari.play import as_play, make_atari
 
 GAME = "MontezumaRevenge"
 # byte of the console's memory (AtariARI, see probes.py), number of the level's rooms, and the one in which a game starts

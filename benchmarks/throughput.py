@@ -30,8 +30,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from sb3_lwm import LWMDQN
+from sb3_lwm.common.cnn import ImageCNN
+from sb3_lwm.common.gru import ResettableGRU
 from sb3_lwm.envs import AtariVecEnv
-from sb3_lwm.torch_layers import ImageCNN, ResettableGRU
 
 SETTINGS = Path(__file__).resolve().parents[1] / "hyperparams"
 Tasks = dict[str, Callable[[], object]]

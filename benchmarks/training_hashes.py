@@ -103,7 +103,9 @@ def main() -> None:
         model = TRAININGS[name]().learn(STEPS)
         assert model.env is not None
         model.env.close()
-        print(f"{name:10} {weights_hash(model)}  {model._n_updates} updates, {time.perf_counter() - started:.0f} s", flush=True)
+        print(
+            f"{name:10} {weights_hash(model)}  {model._n_updates} updates, {time.perf_counter() - started:.0f} s", flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ from stable_baselines3.common.utils import set_random_seed
 from tqdm import tqdm
 from versions import VERSIONS
 
-from sb3_lwm.evaluation import play_games
-from sb3_lwm.exploration import explore
+from sb3_lwm.common.evaluation import play_games
+from sb3_lwm.common.exploration import explore
 from sb3_lwm.zoo import evaluate, register
 from sb3_lwm.zoo.registration import ALGORITHM
 

@@ -7,10 +7,10 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 
-from sb3_lwm.buffers import SequenceReplayBuffer
-from sb3_lwm.observation_storage import CompressedStorage, HostStorage, ObservationStorage, TorchStorage
-from sb3_lwm.prioritized_buffer import PrioritizedSequenceReplayBuffer
-from sb3_lwm.type_aliases import RecurrentState, SequenceSamples
+from sb3_lwm.common.type_aliases import RecurrentState, SequenceSamples
+from sb3_lwm.replay.observation_storage import CompressedStorage, HostStorage, ObservationStorage, TorchStorage
+from sb3_lwm.replay.prioritized_buffer import PrioritizedSequenceReplayBuffer
+from sb3_lwm.replay.sequence_buffer import SequenceReplayBuffer
 
 # An observation's code is ENV_CODE * environment + number of the row among all rows the environment ever wrote
 ENV_CODE = 4096

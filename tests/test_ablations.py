@@ -12,7 +12,7 @@ from helpers import NETWORKS, SHORT, changed, make_random_envs, weights
 from stable_baselines3.common.logger import configure
 
 from sb3_lwm import LWMDQN
-from sb3_lwm.type_aliases import SequenceSamples
+from sb3_lwm.common.type_aliases import SequenceSamples
 
 WITHOUT: dict[str, dict[str, Any]] = {
     "switch": {"use_world_model": False},

@@ -8,9 +8,9 @@ import torch as th
 from helpers import NETWORKS, make_labyrinths
 
 from sb3_lwm import LWMDQN
-from sb3_lwm.policies import LWMPolicy
-from sb3_lwm.prioritized_buffer import PrioritizedSequenceReplayBuffer
-from sb3_lwm.type_aliases import RecurrentState
+from sb3_lwm.common.type_aliases import RecurrentState
+from sb3_lwm.lwm_dqn.policies import LWMPolicy
+from sb3_lwm.replay.prioritized_buffer import PrioritizedSequenceReplayBuffer
 
 STEPS = 60
 

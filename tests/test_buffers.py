@@ -13,8 +13,8 @@ from replay_helpers import ENV_CODE, N_ACTIONS, SPACES, Player, chi_square_bound
 from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_lwm.buffers import SequenceReplayBuffer
-from sb3_lwm.type_aliases import SequenceSamples
+from sb3_lwm.common.type_aliases import SequenceSamples
+from sb3_lwm.replay.sequence_buffer import SequenceReplayBuffer
 
 LENGTH = 7
 

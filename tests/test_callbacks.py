@@ -10,7 +10,7 @@ from helpers import NETWORKS, changed, make_random_envs, weights
 from stable_baselines3.common.logger import Logger
 
 from sb3_lwm import LWMDQN, LatentWorldModelCallback
-from sb3_lwm.type_aliases import RecurrentState, SequenceSamples
+from sb3_lwm.common.type_aliases import RecurrentState, SequenceSamples
 from sb3_lwm.world_model import LatentWorldModel
 
 BITS = spaces.MultiBinary(4)

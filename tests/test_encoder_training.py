@@ -10,7 +10,7 @@ from gymnasium import spaces
 from helpers import NETWORKS, SHORT, VECTOR, RandomEnv, changed, make_random_envs, weights
 
 from sb3_lwm import LWMDQN, LatentWorldModelCallback
-from sb3_lwm.type_aliases import SequenceSamples
+from sb3_lwm.common.type_aliases import SequenceSamples
 from sb3_lwm.world_model import LatentWorldModel
 from sb3_lwm.world_model.normalizer import IntrinsicRewardNormalizer
 

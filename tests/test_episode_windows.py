@@ -7,9 +7,9 @@ import pytest
 from gymnasium import spaces
 from replay_helpers import ENV_CODE, N_ACTIONS, SPACES, Player, chi_square_bound
 
-from sb3_lwm.buffers import SequenceReplayBuffer
-from sb3_lwm.observation_storage import HostStorage
-from sb3_lwm.type_aliases import SequenceSamples
+from sb3_lwm.common.type_aliases import SequenceSamples
+from sb3_lwm.replay.observation_storage import HostStorage
+from sb3_lwm.replay.sequence_buffer import SequenceReplayBuffer
 
 LENGTH = 5
 

@@ -7,7 +7,7 @@ import pytest
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_lwm.evaluation import play_games
+from sb3_lwm.common.evaluation import play_games
 
 
 class ScriptedGames(VecEnv):

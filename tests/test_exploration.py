@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sb3_lwm.exploration import epsilon_ladder, explore
+from sb3_lwm.common.exploration import epsilon_ladder, explore
 
 
 @pytest.mark.parametrize("n_envs", [2, 8, 128])

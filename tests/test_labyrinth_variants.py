@@ -18,8 +18,8 @@ from rl_zoo3.utils import StoreDict
 from test_act_replay import check_acting_and_replay_agree
 
 from sb3_lwm import LWMDQN
-from sb3_lwm.torch_layers import ResettableGRU
-from sb3_lwm.type_aliases import SequenceSamples
+from sb3_lwm.common.gru import ResettableGRU
+from sb3_lwm.common.type_aliases import SequenceSamples
 from sb3_lwm.world_model import LatentWorldModel
 
 

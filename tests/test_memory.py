@@ -13,11 +13,11 @@ from helpers import SHORT, make_random_envs
 from replay_helpers import N_ACTIONS, SPACES, Player
 
 from sb3_lwm import LWMDQN
-from sb3_lwm.buffers import SequenceReplayBuffer
-from sb3_lwm.memory import USABLE, ReplayMemory, available_memory
-from sb3_lwm.observation_storage import ObservationStorage, observation_bytes
-from sb3_lwm.prioritized_buffer import PrioritizedSequenceReplayBuffer
-from sb3_lwm.type_aliases import RecurrentState
+from sb3_lwm.common.type_aliases import RecurrentState
+from sb3_lwm.replay.memory_budget import USABLE, ReplayMemory, available_memory
+from sb3_lwm.replay.observation_storage import ObservationStorage, observation_bytes
+from sb3_lwm.replay.prioritized_buffer import PrioritizedSequenceReplayBuffer
+from sb3_lwm.replay.sequence_buffer import SequenceReplayBuffer
 
 CPU, CUDA = th.device("cpu"), th.device("cuda")
 FRAMES = spaces.Box(0, 255, (1, 84, 84), np.uint8)
@@ -72,7 +72,7 @@ def test_a_million_atari_steps() -> None:
 
 def set_free(monkeypatch: pytest.MonkeyPatch, **free: int) -> None:
     """Pretend that this many bytes may be used on each type of device: nine tenths of what is free."""
-    monkeypatch.setattr("sb3_lwm.memory.available_memory", lambda device: int(free[device.type] / USABLE) + 1)
+    monkeypatch.setattr("sb3_lwm.replay.memory_budget.available_memory", lambda device: int(free[device.type] / USABLE) + 1)
 
 
 @pytest.mark.parametrize(

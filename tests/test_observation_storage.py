@@ -12,7 +12,7 @@ import torch as th
 from gymnasium import spaces
 from replay_helpers import SPACES, STORAGES
 
-from sb3_lwm.observation_storage import (
+from sb3_lwm.replay.observation_storage import (
     BLOCK_ROWS,
     CompressedStorage,
     HostStorage,

@@ -9,8 +9,8 @@ from helpers import NETWORKS, SHORT, make_labyrinths, make_random_envs
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from sb3_lwm import LWMDQN, PrioritizedSequenceReplayBuffer
-from sb3_lwm.exploration import epsilon_ladder
-from sb3_lwm.type_aliases import RecurrentState
+from sb3_lwm.common.exploration import epsilon_ladder
+from sb3_lwm.common.type_aliases import RecurrentState
 
 
 def make_model(n_envs: int = 3, **kwargs: Any) -> LWMDQN:

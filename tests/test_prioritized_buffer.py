@@ -13,9 +13,9 @@ from gymnasium import spaces
 from replay_helpers import N_ACTIONS, SPACES, Player, check_sequence, chi_square_bound, complete_sequences, rate
 from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
 
-from sb3_lwm.prioritized_buffer import PrioritizedSequenceReplayBuffer
-from sb3_lwm.type_aliases import RecurrentState
-from sb3_lwm.vec_normalize import VEC_NORMALIZE_REMEDY
+from sb3_lwm.common.type_aliases import RecurrentState
+from sb3_lwm.common.vec_normalize import VEC_NORMALIZE_REMEDY
+from sb3_lwm.replay.prioritized_buffer import PrioritizedSequenceReplayBuffer
 
 LENGTH, STRIDE, ROWS = 7, 4, 32
 

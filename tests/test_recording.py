@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sb3_lwm.envs.atari_play import join, make_atari, play_game, play_randomly
-from sb3_lwm.envs.recording import Recording, load, record, replay, save
+from sb3_lwm.envs.atari.play import join, make_atari, play_game, play_randomly
+from sb3_lwm.envs.atari.recording import Recording, load, record, replay, save
 
 pytest.importorskip("cv2")
 

@@ -9,8 +9,8 @@ from helpers import SHORT, changed, make_random_envs, weights
 from replay_helpers import N_ACTIONS, SPACES, STORAGES, Player, stored
 
 from sb3_lwm import LWMDQN
-from sb3_lwm.buffers import SequenceReplayBuffer
-from sb3_lwm.observation_storage import CompressedStorage
+from sb3_lwm.replay.observation_storage import CompressedStorage
+from sb3_lwm.replay.sequence_buffer import SequenceReplayBuffer
 
 
 @pytest.mark.parametrize("space", ["image", "dict"])
@@ -39,7 +39,9 @@ def test_the_replay_returns_the_same_from_every_storage(kind: str, space: str, m
         return results
 
     expected = play()
-    monkeypatch.setattr("sb3_lwm.buffers.make_storage", lambda rows, n_envs, space, *_: STORAGES[kind](rows, n_envs, space))
+    monkeypatch.setattr(
+        "sb3_lwm.replay.sequence_buffer.make_storage", lambda rows, n_envs, space, *_: STORAGES[kind](rows, n_envs, space)
+    )
     for result, other in zip(play(), expected, strict=True):
         np.testing.assert_array_equal(result, other)
 

@@ -13,7 +13,7 @@ from replay_helpers import stored
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
 from sb3_lwm import LWMDQN, MlpPolicy, PrioritizedSequenceReplayBuffer
-from sb3_lwm.policies import LWMPolicy
+from sb3_lwm.lwm_dqn.policies import LWMPolicy
 
 
 def make_trained(n_envs: int = 1, **kwargs: Any) -> LWMDQN:

@@ -9,7 +9,7 @@ from helpers import SHORT, make_random_envs
 from stable_baselines3 import PPO
 
 from sb3_lwm import LWMDQN
-from sb3_lwm.files import whole_file
+from sb3_lwm.common.files import whole_file
 
 
 def make_model() -> LWMDQN:

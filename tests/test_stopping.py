@@ -20,8 +20,8 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecFrameStack, VecMonitor
 
 from sb3_lwm import LWMDQN, TrainingStateCallback
+from sb3_lwm.common.finite_guard import FiniteGuard, NonFiniteError
 from sb3_lwm.envs import ReportingSubprocVecEnv
-from sb3_lwm.non_finite import FiniteGuard, NonFiniteError
 from sb3_lwm.training_state.environments import UnknownStateError, environment_state, set_environment_state
 
 
@@ -290,7 +290,7 @@ def test_a_gpu_tells_later(monkeypatch: pytest.MonkeyPatch) -> None:
     optimizer = th.optim.SGD([parameter], lr=1.0)
     guard = FiniteGuard(lambda: "(here)")
     # another device than the CPU as far as it can be had anywhere
-    monkeypatch.setattr("sb3_lwm.non_finite.HOST", "nowhere")
+    monkeypatch.setattr("sb3_lwm.common.finite_guard.HOST", "nowhere")
     guard.backward(optimizer, (parameter * float("inf")).sum(), "network", "do less")
     optimizer.step()
     assert parameter.tolist() == [1.0, 1.0, 1.0]

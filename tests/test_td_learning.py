@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch as th
 
-from sb3_lwm.td_learning import (
+from sb3_lwm.common.type_aliases import SequenceSamples
+from sb3_lwm.lwm_dqn.td_learning import (
     double_q_values,
     n_step_returns,
     q_learning_errors,
@@ -16,7 +17,6 @@ from sb3_lwm.td_learning import (
     sequence_priorities,
     unrescale_value,
 )
-from sb3_lwm.type_aliases import SequenceSamples
 
 # Half the future: every return below is a sum one can do in the head
 GAMMA = 0.5

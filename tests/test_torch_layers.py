@@ -7,7 +7,8 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import NatureCNN
 from torch import nn
 
-from sb3_lwm.torch_layers import CHUNK_SIZE, ImageCNN, ResettableGRU, in_chunks
+from sb3_lwm.common.cnn import CHUNK_SIZE, ImageCNN, in_chunks
+from sb3_lwm.common.gru import ResettableGRU
 
 LENGTH, BATCH, INPUT, HIDDEN = 7, 4, 3, 5
 

@@ -8,7 +8,7 @@ import torch as th
 from helpers import NETWORKS, SHORT, changed, make_random_envs, weights
 
 from sb3_lwm import LWMDQN, PrioritizedSequenceReplayBuffer
-from sb3_lwm.type_aliases import RecurrentState, SequenceSamples
+from sb3_lwm.common.type_aliases import RecurrentState, SequenceSamples
 
 BURN_IN, UNROLL, N_ACTIONS = 1, 4, 3
 # the arguments that _td_errors reads

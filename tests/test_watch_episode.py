@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_lwm import LWMDQN
 from sb3_lwm.envs.labyrinth import UNVISITED
 from sb3_lwm.figures import watch_episode
-from sb3_lwm.policies import LWMPolicy
+from sb3_lwm.lwm_dqn.policies import LWMPolicy
 
 
 def make_env(size: int = 3) -> VecEnv:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from test_recording import FIRST_ROOM
 
-from sb3_lwm.envs.recording import load, replay
+from sb3_lwm.envs.atari.recording import load, replay
 from sb3_lwm.world_model import encoder_training
 from sb3_lwm.zoo import embeddings, play
 

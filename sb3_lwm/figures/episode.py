@@ -8,9 +8,9 @@ import torch as th
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
+from sb3_lwm.common.type_aliases import RecurrentState
 from sb3_lwm.envs import AtariVecEnv
-from sb3_lwm.policies import LWMPolicy
-from sb3_lwm.type_aliases import RecurrentState
+from sb3_lwm.lwm_dqn.policies import LWMPolicy
 
 
 class WatchedEpisode(NamedTuple):
@@ -25,7 +25,7 @@ class WatchedEpisode(NamedTuple):
 def watch_episode(policy: LWMPolicy, env: VecEnv, max_steps: int, epsilon: float = 0.0) -> WatchedEpisode:
     """
     Play one episode, and note the intrinsic reward with which the agent's own world model meets each observation: the one that
-    :meth:`~sb3_lwm.policies.LWMPolicy.act` computes. Where an episode or a life ends, ``act`` sees the next one only; the last
+    :meth:`~sb3_lwm.lwm_dqn.policies.LWMPolicy.act` computes. Where an episode or a life ends, ``act`` sees the next one only; the last
     observation is then compared with what was expected as well, as in training.
 
     :param policy: of an agent with a world model

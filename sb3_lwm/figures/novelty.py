@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from sb3_lwm.common.files import whole_file
 from sb3_lwm.figures.requirements import require
-from sb3_lwm.files import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from sb3_lwm.common.files import whole_file
 from sb3_lwm.figures.episode import WatchedEpisode
 from sb3_lwm.figures.novelty import draw_curve, find_spikes
 from sb3_lwm.figures.requirements import INSTALL, require
-from sb3_lwm.files import whole_file
 
 # In pixels, even as video encoders ask for; a frame is at most so high
 WIDTH, FRAME_HEIGHT, CURVE_HEIGHT, RIM = 480, 440, 176, 6

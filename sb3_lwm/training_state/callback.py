@@ -13,7 +13,7 @@ from sb3_lwm.training_state.files import find_states, remove_leftovers
 from sb3_lwm.training_state.locking import lock_folder
 
 if TYPE_CHECKING:
-    from sb3_lwm.resumable_dqn import ResumableDQN
+    from sb3_lwm.lwm_dqn.resumable_dqn import ResumableDQN
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -15,6 +15,7 @@ import stable_baselines3
 import torch as th
 from stable_baselines3.common.type_aliases import TrainFreq
 
+from sb3_lwm.common.type_aliases import RecurrentState
 from sb3_lwm.training_state import replay
 from sb3_lwm.training_state.arguments import UnsavableArgumentError, pack_argument, unpack_argument
 from sb3_lwm.training_state.callback_state import callbacks_state
@@ -23,11 +24,10 @@ from sb3_lwm.training_state.files import SavedState, SpoiltStateError, StateWrit
 from sb3_lwm.training_state.logs import logger_state, resume_logger
 from sb3_lwm.training_state.random_state import random_state
 from sb3_lwm.training_state.tree import pack, unpack
-from sb3_lwm.type_aliases import RecurrentState
 from sb3_lwm.version import __version__
 
 if TYPE_CHECKING:
-    from sb3_lwm.resumable_dqn import ResumableDQN
+    from sb3_lwm.lwm_dqn.resumable_dqn import ResumableDQN
 
 COUNTERS = (
     *("num_timesteps", "_total_timesteps", "_episode_num", "_n_updates", "_n_calls"),

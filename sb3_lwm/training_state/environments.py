@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import (
     VecTransposeImage,
 )
 
-from sb3_lwm.envs.atari_records import cut_monitor_file
+from sb3_lwm.envs.atari.records import cut_monitor_file
 
 # The two methods by which an environment, a wrapper of vectorised ones, or a callback gives its state and takes it back
 GET, SET = "get_training_state", "set_training_state"

@@ -16,7 +16,7 @@ from stable_baselines3.common.logger import (
     TensorBoardOutputFormat,
 )
 
-from sb3_lwm.files import whole_file
+from sb3_lwm.common.files import whole_file
 
 PENDING = ("name_to_value", "name_to_count", "name_to_excluded")
 

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from sb3_lwm.buffers import SequenceReplayBuffer
-from sb3_lwm.observation_storage import BLOCK_ROWS, ObservationStorage
-from sb3_lwm.prioritized_buffer import PrioritizedSequenceReplayBuffer
+from sb3_lwm.common.type_aliases import RecurrentState
+from sb3_lwm.replay.observation_storage import BLOCK_ROWS, ObservationStorage
+from sb3_lwm.replay.prioritized_buffer import PrioritizedSequenceReplayBuffer
+from sb3_lwm.replay.sequence_buffer import SequenceReplayBuffer
 from sb3_lwm.training_state import storages
 from sb3_lwm.training_state.files import SavedState, StateWriter
-from sb3_lwm.type_aliases import RecurrentState
 
 # Bytes of a block, about; compressed observations take less
 BLOCK_BYTES = 8 << 20

@@ -3,7 +3,7 @@
 import numpy as np
 import torch as th
 
-from sb3_lwm.observation_storage import BLOCK_ROWS, CompressedStorage, HostStorage, ObservationStorage, TorchStorage
+from sb3_lwm.replay.observation_storage import BLOCK_ROWS, CompressedStorage, HostStorage, ObservationStorage, TorchStorage
 
 # Of a compressed storage: the blocks that are not complete yet
 PENDING = ("pending", "pending_blocks", "pending_rows")

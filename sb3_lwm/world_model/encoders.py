@@ -5,8 +5,8 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space, preprocess_obs
 from torch import nn
 
-from sb3_lwm.torch_layers import ImageCNN, in_chunks
-from sb3_lwm.type_aliases import Observations
+from sb3_lwm.common.cnn import ImageCNN, in_chunks
+from sb3_lwm.common.type_aliases import Observations
 from sb3_lwm.world_model.normalizer import RunningStandardizer
 
 # what NatureCNN's three convolutions leave something of

@@ -7,7 +7,7 @@ import torch as th
 from gymnasium import spaces
 from torch import nn
 
-from sb3_lwm.type_aliases import Observations, RecurrentState, SequenceSamples, map_observations
+from sb3_lwm.common.type_aliases import Observations, RecurrentState, SequenceSamples, map_observations
 from sb3_lwm.world_model.encoders import LatentEncoder
 from sb3_lwm.world_model.normalizer import IntrinsicRewardNormalizer
 from sb3_lwm.world_model.objectives import EncoderObjective, make_objective

@@ -3,7 +3,7 @@
 import torch as th
 from torch import nn
 
-from sb3_lwm.torch_layers import ResettableGRU
+from sb3_lwm.common.gru import ResettableGRU
 
 
 class LatentPredictor(nn.Module):

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from sb3_lwm.envs.atari_games import find_game
-from sb3_lwm.envs.atari_play import check_packages, join, play_randomly
-from sb3_lwm.envs.recording import load, replay
+from sb3_lwm.common.type_aliases import Play
+from sb3_lwm.envs.atari.games import find_game
+from sb3_lwm.envs.atari.play import check_packages, join, play_randomly
+from sb3_lwm.envs.atari.recording import load, replay
 from sb3_lwm.figures import save_figure
 from sb3_lwm.figures.embeddings import PERPLEXITY, check_trajectory, draw_embeddings, lay_out
+from sb3_lwm.figures.encoder_training import cached_encoder, embed
 from sb3_lwm.figures.requirements import require
-from sb3_lwm.type_aliases import Play
-from sb3_lwm.world_model.encoder_training import cached_encoder, embed
 from sb3_lwm.world_model.objectives import OBJECTIVES
 
 RANDOM = "random"

@@ -25,10 +25,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_lwm.envs.atari_games import ROOM_BYTES, find_game
-from sb3_lwm.evaluation import Game, play_games
-from sb3_lwm.files import whole_file
-from sb3_lwm.policies import LWMPolicy
+from sb3_lwm.common.evaluation import Game, play_games
+from sb3_lwm.common.files import whole_file
+from sb3_lwm.envs.atari.games import ROOM_BYTES, find_game
+from sb3_lwm.lwm_dqn.policies import LWMPolicy
 from sb3_lwm.zoo.registration import ALGORITHM
 
 NATIVE = "sb3_lwm.zoo.atari.native_atari"

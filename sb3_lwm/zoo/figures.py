@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sb3_lwm.files import whole_file
+from sb3_lwm.common.files import whole_file
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 ``python -m sb3_lwm.zoo play``: play an Atari game in a window, or let an agent play it, and keep a recording.
 
 The window is Gymnasium's own (``gymnasium.utils.play``), with its keys: w, a, s, d to move, the space bar to fire or jump. The
-recording (see :mod:`sb3_lwm.envs.recording`) is written when the window is closed, or after ``-n`` steps. ``--agent random``
+recording (see :mod:`sb3_lwm.envs.atari.recording`) is written when the window is closed, or after ``-n`` steps. ``--agent random``
 and ``--agent zoo`` need no window; the latter plays with an agent that the Zoo has trained.
 """
 
@@ -18,9 +18,9 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.utils import set_random_seed
 
-from sb3_lwm.envs.atari_games import find_game
-from sb3_lwm.envs.atari_play import check_packages, make_atari, play_game
-from sb3_lwm.envs.recording import record, save
+from sb3_lwm.envs.atari.games import find_game
+from sb3_lwm.envs.atari.play import check_packages, make_atari, play_game
+from sb3_lwm.envs.atari.recording import record, save
 from sb3_lwm.zoo.evaluate import add_player_options, check_player_options, load_player
 
 # of a step: the console draws 60 frames a second, a step has four

@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_lwm.figures import WatchedEpisode, draw_novelty, save_figure, watch_episode, write_video
 from sb3_lwm.figures.video import SUFFIXES as VIDEOS
 from sb3_lwm.figures.video import check_video_packages
-from sb3_lwm.policies import LWMPolicy
+from sb3_lwm.lwm_dqn.policies import LWMPolicy
 from sb3_lwm.zoo.evaluate import add_player_options, check_player_options, load_player, make_env
 
 FIGURES = (".png", ".svg")

@@ -18,7 +18,7 @@ import yaml
 from optuna.importance import get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
-from sb3_lwm.files import whole_file
+from sb3_lwm.common.files import whole_file
 from sb3_lwm.zoo.search_space import convert_lwm_dqn_params, merge
 from sb3_lwm.zoo.storage import INSTALL, KINDS, experimental, load_study, open_storage
 from sb3_lwm.zoo.sweep_study import best_trial, describe

@@ -9,12 +9,12 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_name
 
-from sb3_lwm.arguments import check_arguments
-from sb3_lwm.buffers import SequenceReplayBuffer
-from sb3_lwm.callbacks import LatentWorldModelCallback
-from sb3_lwm.non_finite import FiniteGuard
-from sb3_lwm.policies import CnnPolicy, LWMPolicy, MlpPolicy, MultiInputPolicy
-from sb3_lwm.resumable_dqn import ResumableDQN
+from sb3_lwm.common.finite_guard import FiniteGuard
+from sb3_lwm.lwm_dqn.callback import LatentWorldModelCallback
+from sb3_lwm.lwm_dqn.policies import CnnPolicy, LWMPolicy, MlpPolicy, MultiInputPolicy
+from sb3_lwm.lwm_dqn.resumable_dqn import ResumableDQN
+from sb3_lwm.lwm_dqn.validation import check_arguments
+from sb3_lwm.replay.sequence_buffer import SequenceReplayBuffer
 
 SelfLWMDQN = TypeVar("SelfLWMDQN", bound="LWMDQN")
 

@@ -8,9 +8,9 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_lwm.observation_storage import gather, make_storage
-from sb3_lwm.type_aliases import RecurrentState, SequenceSamples, map_observations
-from sb3_lwm.vec_normalize import VEC_NORMALIZE_REMEDY
+from sb3_lwm.common.type_aliases import RecurrentState, SequenceSamples, map_observations
+from sb3_lwm.common.vec_normalize import VEC_NORMALIZE_REMEDY
+from sb3_lwm.replay.observation_storage import gather, make_storage
 
 
 class SequenceReplayBuffer(ReplayBuffer):

@@ -6,9 +6,9 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
-from sb3_lwm.buffers import SequenceReplayBuffer
-from sb3_lwm.observation_storage import check_storage
-from sb3_lwm.vec_normalize import VEC_NORMALIZE_REMEDY
+from sb3_lwm.common.vec_normalize import VEC_NORMALIZE_REMEDY
+from sb3_lwm.replay.observation_storage import check_storage
+from sb3_lwm.replay.sequence_buffer import SequenceReplayBuffer
 from sb3_lwm.world_model.objectives import OBJECTIVES
 
 if TYPE_CHECKING:

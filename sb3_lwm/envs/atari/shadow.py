@@ -4,7 +4,7 @@ import ale_py
 import numpy as np
 import numpy.typing as npt
 
-from sb3_lwm.envs.atari_games import ROOM_BYTES, AtariGame
+from sb3_lwm.envs.atari.games import ROOM_BYTES, AtariGame
 
 
 class AtariShadow:

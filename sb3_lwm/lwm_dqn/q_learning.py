@@ -6,14 +6,14 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.utils import polyak_update
 
-from sb3_lwm.prioritized_buffer import PrioritizedSequenceReplayBuffer
-from sb3_lwm.q_network import RecurrentQNetwork
-from sb3_lwm.recurrent_dqn import RecurrentDQN
-from sb3_lwm.td_learning import q_learning_errors, sequence_priorities
-from sb3_lwm.type_aliases import SequenceSamples
+from sb3_lwm.common.type_aliases import SequenceSamples
+from sb3_lwm.lwm_dqn.q_network import RecurrentQNetwork
+from sb3_lwm.lwm_dqn.recurrent_dqn import RecurrentDQN
+from sb3_lwm.lwm_dqn.td_learning import q_learning_errors, sequence_priorities
+from sb3_lwm.replay.prioritized_buffer import PrioritizedSequenceReplayBuffer
 
 if TYPE_CHECKING:
-    from sb3_lwm.callbacks import LatentWorldModelCallback
+    from sb3_lwm.lwm_dqn.callback import LatentWorldModelCallback
 
 
 class SequenceDQN(RecurrentDQN):
@@ -74,7 +74,7 @@ class SequenceDQN(RecurrentDQN):
     def _td_errors(self, samples: SequenceSamples) -> th.Tensor:
         """
         :param samples: (T, B) rows with the intrinsic reward paid
-        :return: (unroll, B) float with gradient, see :func:`~sb3_lwm.td_learning.q_learning_errors`
+        :return: (unroll, B) float with gradient, see :func:`~sb3_lwm.lwm_dqn.td_learning.q_learning_errors`
         """
         state = samples.initial_states or self.policy.initial_state(samples.rewards.shape[1])
         last_actions = th.cat((state.last_actions.unsqueeze(0), samples.actions[:-1]))

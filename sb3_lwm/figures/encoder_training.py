@@ -10,8 +10,8 @@ from gymnasium import spaces
 from stable_baselines3.common.utils import set_random_seed
 from tqdm import tqdm
 
-from sb3_lwm.files import whole_file
-from sb3_lwm.type_aliases import Play
+from sb3_lwm.common.files import whole_file
+from sb3_lwm.common.type_aliases import Play
 from sb3_lwm.world_model.encoders import ImageEncoder
 from sb3_lwm.world_model.objectives import make_objective
 

@@ -6,8 +6,9 @@ from stable_baselines3.common.policies import BaseModel
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN, create_mlp
 from torch import nn
 
-from sb3_lwm.torch_layers import ResettableGRU, in_chunks
-from sb3_lwm.type_aliases import Observations, SequenceSamples, map_observations
+from sb3_lwm.common.cnn import in_chunks
+from sb3_lwm.common.gru import ResettableGRU
+from sb3_lwm.common.type_aliases import Observations, SequenceSamples, map_observations
 
 
 class DuelingHead(nn.Module):

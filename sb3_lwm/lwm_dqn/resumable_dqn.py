@@ -8,7 +8,7 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import GymEnv
 
-from sb3_lwm.q_learning import SequenceDQN
+from sb3_lwm.lwm_dqn.q_learning import SequenceDQN
 from sb3_lwm.training_state import content, files, replay
 from sb3_lwm.training_state.callback_state import set_callbacks_state
 from sb3_lwm.training_state.locking import check_unused

@@ -8,13 +8,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import update_learning_rate
 from tqdm import tqdm
 
-from sb3_lwm.buffers import SequenceReplayBuffer
-from sb3_lwm.policies import LWMPolicy
-from sb3_lwm.type_aliases import RecurrentState, SequenceSamples, map_observations
+from sb3_lwm.common.type_aliases import RecurrentState, SequenceSamples, map_observations
+from sb3_lwm.lwm_dqn.policies import LWMPolicy
+from sb3_lwm.replay.sequence_buffer import SequenceReplayBuffer
 from sb3_lwm.world_model import LatentWorldModel
 
 if TYPE_CHECKING:
-    from sb3_lwm.recurrent_dqn import RecurrentDQN
+    from sb3_lwm.lwm_dqn.recurrent_dqn import RecurrentDQN
 
 
 class LatentWorldModelCallback(BaseCallback):

@@ -13,7 +13,7 @@ A recording is a JSON file of a few kilobytes::
       "made_with": {"ale_py": "0.12.1", ...}
     }
 
-The environment is the one of :func:`~sb3_lwm.envs.atari_play.make_atari`: no sticky actions, up to 30 no-ops at the beginning,
+The environment is the one of :func:`~sb3_lwm.envs.atari.play.make_atari`: no sticky actions, up to 30 no-ops at the beginning,
 a lost life ends an episode.
 """
 
@@ -27,10 +27,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from sb3_lwm.envs.atari_games import find_game
-from sb3_lwm.envs.atari_play import make_atari, play_game
-from sb3_lwm.files import whole_file
-from sb3_lwm.type_aliases import Play
+from sb3_lwm.common.files import whole_file
+from sb3_lwm.common.type_aliases import Play
+from sb3_lwm.envs.atari.games import find_game
+from sb3_lwm.envs.atari.play import make_atari, play_game
 
 FORMAT = {"format": "sb3-lwm Atari recording", "version": 1}
 PACKAGES = ("ale_py", "gymnasium", "stable_baselines3")
@@ -49,7 +49,7 @@ class Recording(NamedTuple):
 
 def record(game: str, seed: int, actions: Sequence[int]) -> Recording:
     """
-    :param game: as for :func:`~sb3_lwm.envs.atari_games.find_game`
+    :param game: as for :func:`~sb3_lwm.envs.atari.games.find_game`
     :param seed: of the first reset
     :param actions: one for each step, at least one
     :return: the recording of a game in which these actions are taken
@@ -90,7 +90,7 @@ def save(recording: Recording, path: Path) -> None:
 def load(path: Path, game: str | None = None) -> Recording:
     """
     :param path: of a file that :func:`save` has written
-    :param game: that it must be of, as for :func:`~sb3_lwm.envs.atari_games.find_game`; None for any
+    :param game: that it must be of, as for :func:`~sb3_lwm.envs.atari.games.find_game`; None for any
     :return: the recording; nothing is played yet
     :raises FileNotFoundError: if there is no such file
     :raises ValueError: if it is no recording, or of another game, or has actions that the game does not know

@@ -8,12 +8,12 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure, TensorBoardOutputFormat
 
+from sb3_lwm.common.type_aliases import SequenceSamples
 from sb3_lwm.figures import embeddings
 from sb3_lwm.figures.requirements import require
-from sb3_lwm.type_aliases import SequenceSamples
 
 if TYPE_CHECKING:
-    from sb3_lwm.recurrent_dqn import RecurrentDQN
+    from sb3_lwm.lwm_dqn.recurrent_dqn import RecurrentDQN
 
 
 # more would not make the histogram smoother, but 128 games of the paper's size fill a small machine's memory

@@ -12,10 +12,10 @@ from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 
-from sb3_lwm.envs.atari_games import INT32_SIZE, SIDE, check_actions, check_settings, find_game, start_games
-from sb3_lwm.envs.atari_history import GameHistory
-from sb3_lwm.envs.atari_records import GameRecords
-from sb3_lwm.envs.atari_shadow import AtariShadow, AtariShadows
+from sb3_lwm.envs.atari.games import INT32_SIZE, SIDE, check_actions, check_settings, find_game, start_games
+from sb3_lwm.envs.atari.history import GameHistory
+from sb3_lwm.envs.atari.records import GameRecords
+from sb3_lwm.envs.atari.shadow import AtariShadow, AtariShadows
 
 FRAMES_PER_SECOND = 60
 

@@ -13,14 +13,14 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_lwm.buffers import SequenceReplayBuffer
+from sb3_lwm.common.exploration import epsilon_ladder
+from sb3_lwm.common.finite_guard import FiniteGuard, NonFiniteError
+from sb3_lwm.common.type_aliases import RecurrentState, map_observations
+from sb3_lwm.common.vec_normalize import VEC_NORMALIZE_REMEDY
 from sb3_lwm.envs import AtariVecEnv
-from sb3_lwm.exploration import epsilon_ladder
-from sb3_lwm.non_finite import FiniteGuard, NonFiniteError
-from sb3_lwm.prioritized_buffer import PrioritizedSequenceReplayBuffer
-from sb3_lwm.sequence_replay import SequenceReplayDQN
-from sb3_lwm.type_aliases import RecurrentState, map_observations
-from sb3_lwm.vec_normalize import VEC_NORMALIZE_REMEDY
+from sb3_lwm.lwm_dqn.sequence_replay import SequenceReplayDQN
+from sb3_lwm.replay.prioritized_buffer import PrioritizedSequenceReplayBuffer
+from sb3_lwm.replay.sequence_buffer import SequenceReplayBuffer
 
 # Updates on a GPU between two looks at the losses
 READING_INTERVAL = 100
@@ -54,7 +54,7 @@ class RecurrentDQN(SequenceReplayDQN):
 
     @property
     def last_training_state(self) -> Path | None:
-        """:return: the newest training state; see :class:`~sb3_lwm.resumable_dqn.ResumableDQN`"""
+        """:return: the newest training state; see :class:`~sb3_lwm.lwm_dqn.resumable_dqn.ResumableDQN`"""
         return None
 
     def describe_position(self) -> str:

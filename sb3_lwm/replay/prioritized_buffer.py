@@ -6,10 +6,10 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_lwm.buffers import SequenceReplayBuffer
-from sb3_lwm.observation_storage import to_device
-from sb3_lwm.type_aliases import RecurrentState, SequenceSamples
-from sb3_lwm.vec_normalize import VEC_NORMALIZE_REMEDY
+from sb3_lwm.common.type_aliases import RecurrentState, SequenceSamples
+from sb3_lwm.common.vec_normalize import VEC_NORMALIZE_REMEDY
+from sb3_lwm.replay.observation_storage import to_device
+from sb3_lwm.replay.sequence_buffer import SequenceReplayBuffer
 
 
 class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):

@@ -16,10 +16,10 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
-from sb3_lwm.exploration import explore
-from sb3_lwm.q_network import RecurrentQNetwork
-from sb3_lwm.torch_layers import ImageCNN
-from sb3_lwm.type_aliases import RecurrentState, map_observations
+from sb3_lwm.common.cnn import ImageCNN
+from sb3_lwm.common.exploration import explore
+from sb3_lwm.common.type_aliases import RecurrentState, map_observations
+from sb3_lwm.lwm_dqn.q_network import RecurrentQNetwork
 from sb3_lwm.world_model import LatentWorldModel
 
 
@@ -44,7 +44,7 @@ class LWMPolicy(DQNPolicy):
     :param world_model_kwargs: of the :class:`~sb3_lwm.world_model.LatentWorldModel`; None for no world model
     :param world_model_learning_rate: learning rate of the world model
     :param evaluation_eps: probability of a random action in ``predict(deterministic=False)``
-    :param mixed_precision: whether the convolutions of :class:`~sb3_lwm.torch_layers.ImageCNN` run in bfloat16
+    :param mixed_precision: whether the convolutions of :class:`~sb3_lwm.common.cnn.ImageCNN` run in bfloat16
     :param compile_networks: whether ``torch.compile`` makes kernels for them
     """
 

@@ -2,7 +2,7 @@
 
 import torch as th
 
-from sb3_lwm.type_aliases import SequenceSamples
+from sb3_lwm.common.type_aliases import SequenceSamples
 
 RESCALING_EPSILON = 1e-3
 

@@ -8,8 +8,8 @@ from ale_py.env import AtariEnv
 from stable_baselines3.common.atari_wrappers import AtariWrapper
 from tqdm import tqdm
 
-from sb3_lwm.envs.atari_games import find_game
-from sb3_lwm.type_aliases import Play
+from sb3_lwm.common.type_aliases import Play
+from sb3_lwm.envs.atari.games import find_game
 
 # a game ends here in Gymnasium's ALE/...-v5
 MAX_FRAMES = 108_000

@@ -9,12 +9,12 @@ import torch as th
 from stable_baselines3.common.save_util import load_from_pkl, open_path
 from stable_baselines3.dqn.dqn import DQN
 
-from sb3_lwm.buffers import SequenceReplayBuffer
-from sb3_lwm.files import Path, check_model_file
-from sb3_lwm.memory import ReplayMemory
-from sb3_lwm.observation_storage import check_storage, observation_bytes
-from sb3_lwm.policies import LWMPolicy
-from sb3_lwm.prioritized_buffer import PrioritizedSequenceReplayBuffer
+from sb3_lwm.common.files import Path, check_model_file
+from sb3_lwm.lwm_dqn.policies import LWMPolicy
+from sb3_lwm.replay.memory_budget import ReplayMemory
+from sb3_lwm.replay.observation_storage import check_storage, observation_bytes
+from sb3_lwm.replay.prioritized_buffer import PrioritizedSequenceReplayBuffer
+from sb3_lwm.replay.sequence_buffer import SequenceReplayBuffer
 
 SelfSequenceReplayDQN = TypeVar("SelfSequenceReplayDQN", bound="SequenceReplayDQN")
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from ale_py.vector_env import AtariVectorEnv
 from tqdm import tqdm
 
-from sb3_lwm.envs.atari_shadow import AtariShadows
+from sb3_lwm.envs.atari.shadow import AtariShadows
 
 Info = dict[str, npt.NDArray[np.int32]]
 

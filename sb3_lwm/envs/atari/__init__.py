@@ -1,0 +1,5 @@
+"""Atari games played by the threads of ale-py."""
+
+from sb3_lwm.envs.atari.vec_env import AtariVecEnv
+
+__all__ = ["AtariVecEnv"]
