@@ -1,5 +1,6 @@
 """Files are written whole or not at all; those that are no model, or only a part of one, are refused by name."""
 
+import base64
 import io
 import json
 import os
@@ -28,13 +29,14 @@ def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
     os.replace(temporary, path)
 
 
-def check_model_file(path: Path) -> None:
+def check_model_file(path: Path) -> str | None:
     """
-    Look whether a file is a whole model of LWM-DQN, without reading its networks.
+    Check that a file is a whole model of LWM-DQN, without reading its networks.
 
-    :param path: as for ``load``
-    :raises FileNotFoundError: if there is none
-    :raises ValueError: if it is cut short or something else; names the file
+    :param path: The file, as for ``load``
+    :return: The alias of the policy's class if sb3-lwm 0.1 has written the file, whose classes had other modules; else None
+    :raises FileNotFoundError: If there is no such file
+    :raises ValueError: If it was cut short or is something else; names the file
     """
     file = open_path(path, "r", verbose=0, suffix="zip")
     try:
@@ -42,13 +44,23 @@ def check_model_file(path: Path) -> None:
             # a file cut short may end with the directory of a network inside it, which zipfile takes for the whole
             names = set(archive.namelist())
             if not {"data", "policy.pth", "policy.optimizer.pth"} <= names:
-                raise ValueError(f"{path} is no model, or was cut short: it holds {sorted(names)[:5]} only. {REMEDY}")
-            if "burn_in" not in json.loads(archive.read("data")):
-                raise ValueError(f"{path} is the model of another algorithm than LWMDQN: load it with its own class.")
+                raise ValueError(f"{path} is not a model, or was cut short: it holds {sorted(names)[:5]} only. {REMEDY}")
+            data = json.loads(archive.read("data"))
     except (zipfile.BadZipFile, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is no model, or was cut short ({error}). {REMEDY}") from error
+        raise ValueError(f"{path} is not a model, or was cut short ({error}). {REMEDY}") from error
     finally:
         if isinstance(path, str | pathlib.Path):
             file.close()
         else:
             file.seek(0)
+    if "burn_in" not in data:
+        raise ValueError(f"{path} is the model of another algorithm than LWMDQN: load it with its own class.")
+    return _policy_of_version_0_1(data["policy_class"])
+
+
+def _policy_of_version_0_1(policy_class: dict[str, str]) -> str | None:
+    """Return the alias of a policy class that was pickled by its module of sb3-lwm 0.1, else None."""
+    if policy_class["__module__"] != "sb3_lwm.policies":
+        return None
+    pickled = base64.b64decode(policy_class[":serialized:"])
+    return next((name for name in ("CnnPolicy", "MultiInputPolicy") if name.encode() in pickled), "MlpPolicy")

@@ -1,7 +1,9 @@
 """Stops a training that has gone wrong before the update that would spoil it."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
+import numpy as np
 import torch as th
 
 # The device whose numbers can be looked at at once
@@ -37,6 +39,19 @@ class FiniteGuard:
         :return: to raise
         """
         return NonFiniteError(f"{message} {self._position()}")
+
+    def check_step(self, observations: Any, rewards: np.ndarray) -> None:
+        """
+        :param observations: (n_envs, *observation shape) array, or a dictionary of arrays
+        :param rewards: (n_envs,) float
+        :raises NonFiniteError: If a value is not finite; names the environment
+        """
+        named = list(observations.items()) if isinstance(observations, dict) else [("observation", observations)]
+        for name, values in [*named, ("reward", rewards)]:
+            values = np.asarray(values)
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                env = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0]
+                raise self.error(f"The {name} of environment {env} is not finite: {values[env]}. Mend the environment.")
 
     def backward(
         self, optimizer: th.optim.Optimizer, loss: th.Tensor, term: str, remedy: str, max_norm: float | None = None

@@ -1,6 +1,6 @@
 """What the world model sees and finds new, as pictures in TensorBoard while it learns."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +11,7 @@ from stable_baselines3.common.logger import Figure, TensorBoardOutputFormat
 from sb3_lwm.common.type_aliases import SequenceSamples
 from sb3_lwm.figures import embeddings
 from sb3_lwm.figures.requirements import require
-
-if TYPE_CHECKING:
-    from sb3_lwm.lwm_dqn.recurrent_dqn import RecurrentDQN
-
+from sb3_lwm.lwm_dqn import LWMDQN
 
 # more would not make the histogram smoother, but 128 games of the paper's size fill a small machine's memory
 MOST_ENVS = 8
@@ -41,7 +38,7 @@ class EmbeddingCallback(BaseCallback):
     :raises ImportError: if a package of the extra ``figures`` is missing
     """
 
-    model: "RecurrentDQN"
+    model: LWMDQN
 
     def __init__(self, every_steps: int = 100_000, n_rows: int = 300, verbose: int = 0) -> None:
         super().__init__(verbose)
@@ -90,7 +87,7 @@ class EmbeddingCallback(BaseCallback):
         assert world_model is not None
         was_training = policy.training
         policy.set_training_mode(False)
-        errors, _ = world_model.sequence_errors(samples, policy.initial_state(samples.actions.shape[1]))
+        errors, _ = world_model.sequence_errors(samples)
         rewards = world_model.intrinsic_rewards(errors, samples.episode_starts)[~samples.episode_starts]
         latents = world_model.encode(samples.observations)[:, 0].cpu().numpy()
         policy.set_training_mode(was_training)

@@ -25,8 +25,8 @@ class WatchedEpisode(NamedTuple):
 def watch_episode(policy: LWMPolicy, env: VecEnv, max_steps: int, epsilon: float = 0.0) -> WatchedEpisode:
     """
     Play one episode, and note the intrinsic reward with which the agent's own world model meets each observation: the one that
-    :meth:`~sb3_lwm.lwm_dqn.policies.LWMPolicy.act` computes. Where an episode or a life ends, ``act`` sees the next one only; the last
-    observation is then compared with what was expected as well, as in training.
+    :meth:`~sb3_lwm.lwm_dqn.policies.LWMPolicy.act` computes. Where an episode or a life ends, ``act`` sees the next one
+    only; the last observation is then compared with the prediction as well, as in training.
 
     :param policy: of an agent with a world model
     :param env: one environment, in a ``Monitor``, and in Gymnasium's ``RenderCollection`` with ``reset_clean=False``, or an

@@ -1,25 +1,54 @@
-"""LWM-DQN: a recurrent dueling double DQN that learns from the environment's reward and from its own surprise."""
+"""LWM-DQN: a recurrent dueling double DQN that learns from the environment's reward and from an intrinsic reward."""
 
-from contextlib import ExitStack
+import inspect
+import pathlib
+import pickle
+from collections import deque
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 import torch as th
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_name
+from stable_baselines3.common.save_util import load_from_pkl, open_path
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule, TrainFreq
+from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_name, polyak_update
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.dqn.dqn import DQN
 
-from sb3_lwm.common.finite_guard import FiniteGuard
+from sb3_lwm.common.exploration import epsilon_ladder
+from sb3_lwm.common.files import Path, check_model_file
+from sb3_lwm.common.finite_guard import FiniteGuard, NonFiniteError
+from sb3_lwm.common.type_aliases import RecurrentState, SequenceSamples, map_observations
+from sb3_lwm.envs import AtariVecEnv
 from sb3_lwm.lwm_dqn.callback import LatentWorldModelCallback
 from sb3_lwm.lwm_dqn.policies import CnnPolicy, LWMPolicy, MlpPolicy, MultiInputPolicy
-from sb3_lwm.lwm_dqn.resumable_dqn import ResumableDQN
-from sb3_lwm.lwm_dqn.validation import check_arguments
-from sb3_lwm.replay.sequence_buffer import SequenceReplayBuffer
+from sb3_lwm.lwm_dqn.q_network import RecurrentQNetwork
+from sb3_lwm.lwm_dqn.td_learning import q_learning_errors, sequence_priorities
+from sb3_lwm.lwm_dqn.validation import RULES, check_arguments, check_environment, check_length
+from sb3_lwm.replay import PrioritizedSequenceReplayBuffer, SequenceReplayBuffer
+from sb3_lwm.replay.memory_budget import ReplayMemory
+from sb3_lwm.replay.observation_storage import check_storage, observation_bytes
+from sb3_lwm.training_state import TrainingStates, loaded_arguments, newest_state
+from sb3_lwm.world_model import WorldModelTrainer
 
 SelfLWMDQN = TypeVar("SelfLWMDQN", bound="LWMDQN")
 
+# The number of updates on a GPU between two looks at the losses, which make it idle
+READING_INTERVAL = 100
+# The attributes that a training state holds, beside networks, optimizers and hidden states
+COUNTERS = (
+    *("num_timesteps", "_total_timesteps", "_episode_num", "_n_updates", "_n_calls"),
+    *("_current_progress_remaining", "exploration_rate"),
+)
+ACTING = ("_last_obs", "_last_episode_starts", "_sent_actions", "_collected_rollout")
+# The constructor's arguments that load_training_state is given
+NOT_IN_TRAINING_STATE = ("self", "policy", "env", "device", "_init_setup_model")
 
-class LWMDQN(ResumableDQN):
+
+class LWMDQN(DQN):
     """
     Recurrent dueling double DQN with sequence replay and the intrinsic reward of a latent world model.
 
@@ -27,55 +56,59 @@ class LWMDQN(ResumableDQN):
     https://arxiv.org/abs/2010.02302. The defaults are its settings for the partially observable labyrinth.
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy)
-    :param env: The environment to learn from (if registered in Gym, can be str); VecNormalize is refused
-    :param learning_rate: of the Q-network, can be a function of the current progress remaining (from 1 to 0)
-    :param buffer_size: rows of the replay buffer, all environments together; it is allocated by the first ``learn``
-    :param learning_starts: steps of uniformly random play before learning starts
-    :param batch_size: sequences in each update
-    :param tau: the soft update coefficient of the target network, at every update
-    :param gamma: the discount factor
-    :param train_freq: update every ``train_freq`` steps of the vector environment, or a tuple such as ``(2, "episode")``
-    :param gradient_steps: updates after each rollout; -1: as many as steps of an environment in it
-    :param replay_buffer_class: a :class:`SequenceReplayBuffer`; by default chosen by ``prioritized_replay``
+    :param env: The environment to learn from (if registered in Gym, can be str)
+    :param learning_rate: The learning rate of the Q-network, it can be a function of the current progress remaining
+        (from 1 to 0)
+    :param buffer_size: The size of the replay buffer in transitions, all environments together; it is allocated by the first
+        ``learn``
+    :param learning_starts: The number of steps of uniformly random play before learning starts
+    :param batch_size: The number of sequences in each update
+    :param tau: The soft update coefficient of the target network, at every update
+    :param gamma: The discount factor
+    :param train_freq: Update the model every ``train_freq`` steps of the vector environment. Alternatively pass a tuple of
+        frequency and unit like ``(5, "step")`` or ``(2, "episode")``.
+    :param gradient_steps: The number of updates after each rollout; ``-1`` means as many as steps of one environment
+    :param replay_buffer_class: A subclass of :class:`SequenceReplayBuffer`; by default ``prioritized_replay`` chooses it
     :param replay_buffer_kwargs: Keyword arguments to pass to the replay buffer on creation.
-    :param n_steps: rewards before the bootstrap of the n-step return
-    :param burn_in: rows that warm the memory up before the learned ones, without gradient
-    :param unroll: rows of a sequence whose Q-values are learned
-    :param double_q: the online network chooses the bootstrap's action; if False the target network does
-    :param dueling: whether the Q-network has a dueling head
-    :param value_rescaling: learn ``h(Q)`` instead of ``Q``
-    :param prioritized_replay: draw whole sequences by their TD error, with the memory stored at their start; if False draw
-        any window uniformly, memory from zero
-    :param priority_exponent: of the priorities in the draw
-    :param importance_exponent: of the importance weights; 0 switches them off
-    :param priority_max_weight: weight of the largest TD error of a sequence in its priority, against their mean
-    :param exploration_fraction: fraction of the training over which the exploration rate is reduced
-    :param exploration_initial_eps: initial value of random action probability
-    :param exploration_final_eps: final value of random action probability
-    :param exploration_eps_base: if given, environment ``i`` of ``E`` explores with
+    :param n_steps: The number of rewards before the bootstrap of the n-step return
+    :param burn_in: The number of transitions at the start of a sequence that warm the hidden state up, without gradient
+    :param unroll: The number of transitions of a sequence whose Q-values are learned
+    :param double_q: Whether the online network chooses the action of the bootstrap; if False the target network does
+    :param dueling: Whether the Q-network has a dueling head
+    :param value_rescaling: Whether the networks learn ``h(Q)`` instead of ``Q``
+    :param prioritized_replay: Whether to sample sequences by their TD error, with the hidden state stored at their start; if
+        False any window is sampled uniformly, with a hidden state of zeros
+    :param priority_exponent: The exponent of the priorities in the sampling probabilities
+    :param importance_exponent: The exponent of the importance weights; 0 switches them off
+    :param priority_max_weight: The weight of the largest TD error of a sequence in its priority, against their mean
+    :param exploration_fraction: The fraction of the training over which the exploration rate is reduced
+    :param exploration_initial_eps: The initial value of the random action probability
+    :param exploration_final_eps: The final value of the random action probability
+    :param exploration_eps_base: If given, environment ``i`` of ``E`` explores with
         ``exploration_eps_base^(1 + exploration_eps_alpha i / (E - 1))`` for the whole training, instead of the schedule
-    :param exploration_eps_alpha: see ``exploration_eps_base``
-    :param evaluation_eps: random action probability of ``predict(deterministic=False)``
+    :param exploration_eps_alpha: The ``exploration_eps_alpha`` of this formula
+    :param evaluation_eps: The random action probability of ``predict(deterministic=False)``
     :param max_grad_norm: The maximum value for the Q-network's gradient clipping; None for none
-    :param use_world_model: if False, a plain recurrent DQN: no world model, no intrinsic reward
-    :param intrinsic_reward_scale: of the normalised prediction error
-    :param intrinsic_reward_input: whether the Q-network is told the intrinsic reward of each step, beside the last action; if
-        False it is paid only
-    :param intrinsic_reward_clip: bound of the normalised prediction error; None for none
-    :param intrinsic_reward_momentum: of the running mean and standard deviation of the prediction error
-    :param world_model_learning_rate: of the world model
-    :param pretraining_updates: updates of the world model at the end of the warm-up
-    :param pretraining_batch_size: windows in each of them
-    :param pretraining_sequence_length: rows of each window
-    :param encoder_objective: what the encoder of images learns from: ``"w-mse"``, ``"inverse-dynamics"``, ``"cpc"``, or
-        ``"random"``, which leaves it untrained
-    :param encoder_pretraining_updates: updates of the encoder of images before those of the world model
-    :param storage_device: where the replay's observations lie: ``"cpu"`` for the host's memory, or a GPU
-    :param compression: of the replay's observations in the host's memory, lossless; None for none
-    :param step_ahead: send the next actions to the environments before an update instead of after it, so that they step while
-        it runs; for :class:`~sb3_lwm.envs.AtariVecEnv`
-    :param mixed_precision: whether convolutions run in bfloat16; for GPUs
-    :param compile_networks: whether ``torch.compile`` makes kernels for the convolutions; for GPUs
+    :param use_world_model: Whether there is a world model; if False the agent is a plain recurrent DQN without intrinsic
+        reward
+    :param intrinsic_reward_scale: The factor of the normalised prediction error
+    :param intrinsic_reward_input: Whether the intrinsic reward of each step is an input of the Q-network, beside the last
+        action; it is part of the learned return in any case
+    :param intrinsic_reward_clip: The bound of the normalised prediction error, in standard deviations; None for none
+    :param intrinsic_reward_momentum: The momentum of the running mean and standard deviation of the prediction error
+    :param world_model_learning_rate: The learning rate of the world model
+    :param pretraining_updates: The number of updates of the world model at the end of the warm-up
+    :param pretraining_batch_size: The number of windows in each of these updates
+    :param pretraining_sequence_length: The number of transitions of each window
+    :param encoder_objective: The objective of the encoder of images: ``"w-mse"``, ``"inverse-dynamics"``, ``"cpc"``, or
+        ``"random"``, which leaves the encoder untrained
+    :param encoder_pretraining_updates: The number of updates of the encoder of images before those of the world model
+    :param storage_device: The device that holds the replay's observations: ``"cpu"`` for the host's memory, or a GPU
+    :param compression: The lossless compression of the replay's observations in the host's memory: ``"zstd"`` or None
+    :param step_ahead: Whether the next actions are sent to the environments before an update instead of after it, so that
+        they step while it runs; for :class:`~sb3_lwm.envs.AtariVecEnv`
+    :param mixed_precision: Whether convolutions run in bfloat16; for GPUs
+    :param compile_networks: Whether ``torch.compile`` compiles the convolutions; for GPUs
     :param stats_window_size: Window size for the rollout logging, specifying the number of episodes to average
         the reported success rate, mean episode length, and mean reward over
     :param tensorboard_log: the log location for tensorboard (if None, no logging)
@@ -86,7 +119,7 @@ class LWMDQN(ResumableDQN):
     :param device: Device (cpu, cuda, ...) on which the code should be run.
         Setting it to auto, the code will be run on the GPU if possible.
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
-    :raises ValueError: for a value that cannot work, with its name and a remedy
+    :raises ValueError: If a value cannot work; names the argument and a remedy
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -94,6 +127,10 @@ class LWMDQN(ResumableDQN):
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
+    policy: LWMPolicy
+    q_net: RecurrentQNetwork  # type: ignore[assignment]
+    q_net_target: RecurrentQNetwork  # type: ignore[assignment]
+    replay_buffer: SequenceReplayBuffer | None
 
     def __init__(
         self,
@@ -204,14 +241,28 @@ class LWMDQN(ResumableDQN):
         self.step_ahead = step_ahead
         self.mixed_precision = mixed_precision
         self.compile_networks = compile_networks
-        self._new_priorities, self._listeners, self._ends_of_learning = [], [], ExitStack()
         self.finite_guard = FiniteGuard(self.describe_position)
-        self._world_model_callback: LatentWorldModelCallback | None = None
+        self.training_states = TrainingStates(self)
+        # None without a world model
+        self.world_model_trainer: WorldModelTrainer | None = None
+        # hidden states before the last observation, and after it
+        self._last_state: RecurrentState | None = None
+        self._next_state: RecurrentState | None = None
+        # actions that the environments carry out already
+        self._sent_actions: np.ndarray | None = None
+        # the number of steps of a rollout that was collected, and whose end, the pretraining, is under way
+        self._collected_rollout: int | None = None
         if _init_setup_model:
             self._setup_model()
 
+    # --- Construction ---
+
     def _setup_model(self) -> None:
-        check_arguments(self)
+        check_arguments({name: getattr(self, name) for name in RULES})
+        check_environment(self.env, self.action_space)
+        # a model that is loaded to act has no environment, and will have no replay
+        check_storage(self.storage_device, self.compression, must_exist=self.env is not None)
+        self._check_lengths()
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         # The replay buffer waits for learn(): a model that is loaded to act needs none
@@ -226,9 +277,17 @@ class LWMDQN(ResumableDQN):
         self.exploration_schedule = LinearSchedule(
             self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
         )
+        if self.policy.world_model is not None:
+            self.world_model_trainer = WorldModelTrainer(
+                self.policy.world_model,
+                self.policy.world_model_optimizer,
+                self.policy.encoder_optimizer,
+                self.policy.world_model_learning_rate,
+                self.finite_guard,
+            )
 
     def policy_arguments(self) -> dict[str, Any]:
-        """:return: what the policy is made with: ``policy_kwargs`` and those of our own arguments that concern it"""
+        """:return: The keyword arguments of the policy: ``policy_kwargs`` and the arguments of the agent that concern it"""
         world_model_kwargs = self.policy_kwargs.get("world_model_kwargs", {})
         if self.use_world_model and world_model_kwargs is not None:
             world_model_kwargs = {
@@ -251,22 +310,118 @@ class LWMDQN(ResumableDQN):
             "world_model_kwargs": world_model_kwargs,
         }
 
-    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
-        self._world_model_callback = None
-        if self.policy.world_model is not None:
-            self._world_model_callback = LatentWorldModelCallback(
-                self.pretraining_updates,
-                self.pretraining_batch_size,
-                self.pretraining_sequence_length,
-                self.encoder_pretraining_updates,
-                verbose=self.verbose,
-            )
-            others = callback if isinstance(callback, list) else [callback]
-            others = [other if isinstance(other, BaseCallback) else ConvertCallback(other) for other in others if other]
-            callback = CallbackList([self._world_model_callback, *others])
-        callback = super()._init_callback(callback, progress_bar)
-        self.restore_learning(callback)
-        return callback
+    def _check_lengths(self) -> None:
+        """Check that sequences and pretraining windows fit into the replay and the warm-up."""
+        # a model that is loaded without an environment has no number of environments, and will not learn
+        n_envs = getattr(self, "n_envs", None)
+        if self.env is None or n_envs is None:
+            return
+        parts = f"burn_in + unroll + n_steps = {self.burn_in} + {self.unroll} + {self.n_steps}"
+        lengths = {f"a sequence has {self.sequence_length} rows ({parts})": self.sequence_length}
+        if self.policy_arguments()["world_model_kwargs"] is not None and self.pretraining_updates > 0:
+            longest = self.pretraining_sequence_length
+            lengths[f"pretraining_sequence_length={longest}"] = longest
+        rows_needed = self.buffer_class.rows_needed(self.sequence_length, self.unroll)
+        # an agent that continues to learn has no warm-up: it plays by itself until there is enough
+        learning_starts = self.learning_starts if self.num_timesteps == 0 else None
+        for what, length in lengths.items():
+            check_length(what, length, n_envs, self.buffer_size, rows_needed, learning_starts)
+
+    # --- The replay ---
+
+    @property
+    def sequence_length(self) -> int:
+        """:return: The number of rows of a sequence: burn-in, learned rows, and those that the last n-step return needs"""
+        return self.burn_in + self.unroll + self.n_steps
+
+    @property
+    def buffer_class(self) -> type[SequenceReplayBuffer]:
+        """:return: ``replay_buffer_class``, or the class that ``prioritized_replay`` chooses"""
+        if self.replay_buffer_class is not None:
+            return self.replay_buffer_class  # type: ignore[return-value]
+        return PrioritizedSequenceReplayBuffer if self.prioritized_replay else SequenceReplayBuffer
+
+    def _buffer_arguments(self) -> dict[str, Any]:
+        arguments: dict[str, Any] = {
+            "sequence_length": self.sequence_length,
+            "storage_device": self.storage_device,
+            "compression": self.compression,
+        }
+        if issubclass(self.buffer_class, PrioritizedSequenceReplayBuffer):
+            arguments["stride"] = self.unroll
+            arguments["priority_exponent"] = self.priority_exponent
+            arguments["importance_exponent"] = self.importance_exponent
+        return {**arguments, **self.replay_buffer_kwargs}
+
+    def _make_replay_buffer(self, buffer_size: int) -> SequenceReplayBuffer:
+        return self.buffer_class(
+            buffer_size,
+            self.observation_space,
+            self.action_space,
+            device=self.device,
+            n_envs=self.n_envs,
+            **self._buffer_arguments(),
+        )
+
+    def replay_memory(self) -> ReplayMemory:
+        """
+        :return: The memory that the replay will need
+        :raises ValueError: If there is no such ``storage_device`` or ``compression``
+        """
+        arguments = self._buffer_arguments()
+        compression = arguments["compression"]
+        state_bytes = sum(part.nbytes for part in self.policy.initial_state(1))
+        return ReplayMemory(
+            buffer_size=self.buffer_size,
+            observation_bytes=observation_bytes(self.observation_space),
+            other_bytes=self.buffer_class.bytes_per_row(state_bytes, arguments.get("stride", 1)),
+            storage_device=check_storage(arguments["storage_device"], compression),
+            compression=compression,
+        )
+
+    def allocate_replay(self) -> SequenceReplayBuffer:
+        """
+        :return: An empty replay buffer
+        :raises MemoryError: If there is not enough memory for it
+        """
+        sentence = self.replay_memory().check()
+        if self.verbose >= 1:
+            print(sentence)
+        return self._make_replay_buffer(self.buffer_size)
+
+    def load_replay_buffer(self, path: Path, truncate_last_traj: bool = True) -> None:
+        """
+        Load a replay buffer from a pickle file.
+
+        :param path: The file that ``save_replay_buffer`` has written
+        :param truncate_last_traj: Not used: ``learn`` resets the environments, which closes the episodes under way
+        :raises ValueError: If the file is not a replay buffer or was cut short, or does not fit this agent
+        """
+        file = open_path(path, "r", verbose=self.verbose, suffix="pkl")
+        try:
+            buffer = load_from_pkl(file, self.verbose)
+        except ModuleNotFoundError as error:
+            raise ValueError(f"{path} was written by sb3-lwm 0.1 ({error}), whose replay buffers cannot be loaded.") from error
+        except (pickle.UnpicklingError, EOFError) as error:
+            raise ValueError(f"{path} is not a replay buffer, or was cut short ({error}).") from error
+        finally:
+            if isinstance(path, str | pathlib.Path):
+                file.close()
+        # as small as possible: it is only compared with
+        arguments = self._buffer_arguments()
+        rows = self.buffer_class.rows_needed(arguments["sequence_length"], arguments.get("stride", 1))
+        expected = self._make_replay_buffer(self.n_envs * rows)
+        for name in ("__class__", "n_envs", "stride", "observation_space"):
+            value, needed = getattr(buffer, name, None), getattr(expected, name)
+            if value != needed:
+                raise ValueError(
+                    f"The replay buffer in {path} does not fit this agent: its {name} is {value}, the agent needs {needed}."
+                )
+        buffer.sequence_length = expected.sequence_length
+        buffer.device = self.device
+        self.replay_buffer = buffer
+
+    # --- Learning ---
 
     def learn(
         self: SelfLWMDQN,
@@ -277,23 +432,404 @@ class LWMDQN(ResumableDQN):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfLWMDQN:
-        """See :meth:`stable_baselines3.DQN.learn`; the callback that teaches the world model is added to yours."""
-        with self._ends_of_learning:
+        """See :meth:`stable_baselines3.DQN.learn`; the callback that trains the world model is added to yours."""
+        with self.training_states.learning():
             return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        # set_env may have brought others than the constructor's
+        check_environment(self.env, self.action_space)
+        if self.step_ahead and not isinstance(self.env and self.env.unwrapped, AtariVecEnv):
+            raise ValueError(f"step_ahead=True needs an AtariVecEnv, not {self.env}: use step_ahead=False.")
+        if self.replay_buffer is None:
+            self.replay_buffer = self.allocate_replay()
+        is_reset = reset_num_timesteps or self._last_obs is None
+        result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        if is_reset:
+            self.replay_buffer.truncate_episodes()
+            self._last_state = None
+            self._sent_actions = None
+            self._collected_rollout = None
+            self.finite_guard.check_step(self._last_obs, np.zeros(self.n_envs))
+        return result
+
+    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
+        if self.world_model_trainer is not None:
+            own = LatentWorldModelCallback(
+                self.pretraining_updates,
+                self.pretraining_batch_size,
+                self.pretraining_sequence_length,
+                self.encoder_pretraining_updates,
+                verbose=self.verbose,
+            )
+            others = callback if isinstance(callback, list) else [callback]
+            others = [other if isinstance(other, BaseCallback) else ConvertCallback(other) for other in others if other]
+            callback = CallbackList([own, *others])
+        callback = super()._init_callback(callback, progress_bar)
+        self.training_states.begin(callback)
+        return callback
+
+    def train(self, gradient_steps: int, batch_size: int = 32) -> None:
+        """
+        Sample sequences, add the intrinsic reward, and update the Q-network and its target.
+
+        :param gradient_steps: The number of updates
+        :param batch_size: The number of sequences in each update
+        :raises NonFiniteError: If a loss or a gradient is not finite; on a GPU up to ``READING_INTERVAL`` updates later
+        """
+        assert self.replay_buffer is not None
+        if not self.replay_buffer.can_sample():
+            # just loaded without its replay buffer: play until there is a whole sequence
+            return
+        self._update_learning_rate(self.policy.optimizer)
+        losses = []
+        for _ in range(gradient_steps):
+            self._prioritize_new_sequences(batch_size)
+            samples = self.replay_buffer.sample(batch_size)
+            if self.world_model_trainer is not None:
+                samples = self.world_model_trainer.update(samples)
+            self.policy.set_training_mode(True)
+            td_errors = self._td_errors(samples)
+            loss = (td_errors.square().sum(dim=0) * samples.importance_weights).mean()
+            self._update_q_network(loss)
+            self._update_priorities(samples, td_errors)
+            losses.append(loss.detach())
+        self.log_world_model()
+        if self.reads_scalars:
+            self.finite_guard.read()
+            self.logger.record("train/loss", th.stack(losses).mean().item())
+        self._n_updates += gradient_steps
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def _td_errors(self, samples: SequenceSamples) -> th.Tensor:
+        """Return the (unroll, B) TD errors of samples with intrinsic rewards, see :func:`q_learning_errors`."""
+        q_values = self.q_net.q_values(samples, self.burn_in)
+        with th.no_grad():
+            target_q_values = self.q_net_target.q_values(samples, self.burn_in)
+        return q_learning_errors(
+            q_values, target_q_values, samples, self.gamma, self.n_steps, self.double_q, self.value_rescaling
+        )
+
+    def _update_q_network(self, loss: th.Tensor) -> None:
+        """Make one optimizer step, and move the target network."""
+        remedy = f"lower learning_rate (now {self.learning_rate}) or the rewards"
+        norm = self.finite_guard.backward(self.policy.optimizer, loss, "Q-network", remedy, self.max_grad_norm)
+        if self.max_grad_norm is not None and self.reads_scalars:
+            self.logger.record("train/grad_norm", norm.item())
+        self.policy.optimizer.step()
+        with th.no_grad():
+            th._foreach_lerp_(list(self.q_net_target.parameters()), list(self.q_net.parameters()), self.tau)
+        polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
+
+    def _prioritize_new_sequences(self, batch_size: int) -> None:
+        """Give new sequences of the prioritised replay the priority of their own TD error (R2D2, section 2.3)."""
+        if not isinstance(self.replay_buffer, PrioritizedSequenceReplayBuffer):
+            return
+        sequence_ids = self.replay_buffer.take_unrated(n_waiting=batch_size)
+        for start in range(0, len(sequence_ids), batch_size):
+            samples = self.replay_buffer.sequences(sequence_ids[start : start + batch_size])
+            if self.world_model_trainer is not None:
+                samples = self.world_model_trainer.relabel(samples)
+            with th.no_grad():
+                self._update_priorities(samples, self._td_errors(samples))
+
+    def _update_priorities(self, samples: SequenceSamples, td_errors: th.Tensor) -> None:
+        if isinstance(self.replay_buffer, PrioritizedSequenceReplayBuffer):
+            priorities = sequence_priorities(td_errors.detach(), self.priority_max_weight)
+            self.replay_buffer.update_priorities(samples.sequence_ids, priorities)
+
+    # --- Logging ---
+
+    @property
+    def reads_scalars(self) -> bool:
+        """:return: Whether to look at losses now: reading a value back from a GPU makes it idle"""
+        return self.device.type == "cpu" or self._n_updates % READING_INTERVAL == 0
+
+    def log_world_model(self) -> None:
+        """Record the scalars of the world model's last updates under ``world_model/``."""
+        if self.world_model_trainer is None:
+            return
+        scalars = self.world_model_trainer.take_scalars()
+        if self.reads_scalars:
+            for name, value in scalars.items():
+                self.logger.record(f"world_model/{name}", value.item())
+
+    def dump_logs(self) -> None:
+        """Write log data; ``rollout/rooms_mean`` too, where the records of whole games have ``rooms``."""
+        rooms = [record["rooms"] for record in self.ep_info_buffer or () if "rooms" in record]
+        if rooms:
+            self.logger.record("rollout/rooms_mean", float(np.mean(rooms)))
+        super().dump_logs()
+
+    def describe_position(self) -> str:
+        """:return: The position of the training, and the state from which it could be resumed, in words"""
+        position = f"(Step {self.num_timesteps}, update {self._n_updates}."
+        last = self.last_training_state
+        return f"{position})" if last is None else f"{position} The last training state is {last}.)"
+
+    # --- Acting ---
+
+    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, *args: Any, **kwargs: Any) -> RolloutReturn:
+        """See :meth:`stable_baselines3.common.off_policy_algorithm.OffPolicyAlgorithm.collect_rollouts`."""
+        self.training_states.safe_point()
+        if self._collected_rollout is not None:
+            # resumed in the middle of the pretraining
+            callback.on_rollout_end()
+            rollout = RolloutReturn(self._collected_rollout, n_episodes=0, continue_training=True)
+        else:
+            rollout = self._collect(env, callback, *args, **kwargs)
+        self._collected_rollout = None
+        if not rollout.continue_training:
+            # A callback has stopped the training on a step that SB3 does not store. The next observation would not be that of
+            # the stored transition: a later learn() resets the environments.
+            self._last_obs = None
+        return rollout
+
+    def mark_rollout_as_collected(self, n_steps: int) -> None:
+        """
+        Remember that a rollout was collected, in case the training is saved and resumed before its end is handled.
+
+        :param n_steps: The number of its steps, all environments together
+        """
+        if self._collected_rollout is None:
+            self._collected_rollout = n_steps
+
+    def _collect(self, *args: Any, **kwargs: Any) -> RolloutReturn:
+        """Collect a rollout; after an error the environments are not where the agent knows them to be."""
+        try:
+            return super().collect_rollouts(*args, **kwargs)
+        except NonFiniteError:
+            raise
+        except Exception as error:
+            # a later learn() resets the environments
+            self._last_obs = self._sent_actions = None
+            self.training_states.failed()
+            if isinstance(error, EOFError | ConnectionError):
+                raise RuntimeError(
+                    "A process of the environments has ended; it has printed its own error above. "
+                    "sb3_lwm.envs.ReportingSubprocVecEnv, in the place of SubprocVecEnv, raises that here."
+                ) from error
+            raise
+
+    def _exploration_epsilons(self) -> np.ndarray | float:
+        """Return the probability of a random action, (n_envs,) float or one for all."""
+        if self.exploration_eps_base is None:
+            return self.exploration_rate
+        return np.array(epsilon_ladder(self.n_envs, self.exploration_eps_base, self.exploration_eps_alpha))
+
+    def _on_step(self) -> None:
+        # unlike DQN's, the target network moves with the updates, not with the steps
+        self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
+        self.logger.record("rollout/exploration_rate", float(np.mean(self._exploration_epsilons())))
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if self._sent_actions is not None:
+            # VecEnv.step sends them once more, which AtariVecEnv recognises
+            actions, self._sent_actions = self._sent_actions, None
+            return actions, actions
+        assert self._last_obs is not None and self._last_episode_starts is not None
+        if self._last_state is None:
+            self._last_state = self.policy.initial_state(n_envs)
+        # the networks are stepped in the warm-up too: its sequences are stored with their hidden states
+        epsilons = 1.0 if self.num_timesteps < learning_starts else self._exploration_epsilons()
+        observations, _ = self.policy.obs_to_tensor(self._last_obs)
+        starts = th.as_tensor(self._last_episode_starts, dtype=th.bool, device=self.device)
+        actions, self._next_state = self.policy.act(observations, self._last_state, starts, epsilons)
+        return actions, actions
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: np.ndarray,
+        new_obs: np.ndarray | dict[str, np.ndarray],
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        next_obs = map_observations(np.copy, new_obs)
+        for env in np.flatnonzero(dones):
+            # a VecEnv has reset this environment already
+            final = infos[env]["terminal_observation"]
+            if isinstance(next_obs, dict):
+                for key, part in final.items():
+                    next_obs[key][env] = part
+            else:
+                next_obs[env] = final
+        self.finite_guard.check_step(next_obs, reward)
+        assert isinstance(replay_buffer, SequenceReplayBuffer)
+        replay_buffer.add(self._last_obs, next_obs, buffer_action, reward, dones, infos, self._last_state, self._next_state)
+        self._last_obs = new_obs
+        self._last_episode_starts = dones
+        self._last_state = self._next_state
+        if self.step_ahead and self.num_timesteps < self._total_timesteps:
+            assert self.env is not None
+            self._sent_actions, _ = self._sample_action(self.learning_starts, n_envs=self.n_envs)
+            self.env.step_async(self._sent_actions)
+
+    def predict(  # type: ignore[override]
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: RecurrentState | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, RecurrentState]:
+        """
+        Get the action for an observation, and the hidden states of the episode so far; see :meth:`LWMPolicy.predict`.
+
+        :param observation: The observation of one environment or of several
+        :param state: The hidden states that the last call returned; None at the start
+        :param episode_start: (n_envs,) bool, whether an episode begins with the observation
+        :param deterministic: Whether to choose greedy actions only, False by default
+        :return: The action or actions, and the hidden states to give to the next call
+        """
+        return self.policy.predict(observation, state, episode_start, deterministic)
+
+    # --- Saving and resuming ---
+
+    @classmethod
+    def load(cls: type[SelfLWMDQN], path: Path, *args: Any, **kwargs: Any) -> SelfLWMDQN:
+        """
+        See :meth:`stable_baselines3.DQN.load`; without an environment no replay buffer is allocated.
+
+        :param path: The file that ``save`` has written; models of sb3-lwm 0.1 can be loaded
+        :param args: The other arguments of :meth:`stable_baselines3.DQN.load`
+        :param kwargs: The keyword arguments of :meth:`stable_baselines3.DQN.load`
+        :return: The agent
+        :raises ValueError: If the file is not a model of LWM-DQN or was cut short; names the file
+        """
+        old_policy = check_model_file(path)
+        if old_policy is not None:
+            custom_objects = {"policy_class": cls.policy_aliases[old_policy], **(kwargs.get("custom_objects") or {})}
+            kwargs["custom_objects"] = custom_objects
+        return super().load(path, *args, **kwargs)
+
+    def set_parameters(self, load_path_or_dict: Any, *args: Any, **kwargs: Any) -> None:
+        """
+        See :meth:`stable_baselines3.DQN.set_parameters`.
+
+        :param load_path_or_dict: A file that ``save`` has written, or the result of ``get_parameters``
+        :param args: The other arguments of :meth:`stable_baselines3.DQN.set_parameters`
+        :param kwargs: The keyword arguments of :meth:`stable_baselines3.DQN.set_parameters`
+        :raises ValueError: If the file is not a model of LWM-DQN or was cut short; names the file
+        """
+        if not isinstance(load_path_or_dict, dict):
+            check_model_file(load_path_or_dict)
+        super().set_parameters(load_path_or_dict, *args, **kwargs)
+
+    @property
+    def last_training_state(self) -> pathlib.Path | None:
+        """:return: The newest training state that this agent has written or was loaded from; None if there is none"""
+        return self.training_states.last
+
+    @property
+    def total_timesteps(self) -> int:
+        """:return: The number of steps at which the last ``learn`` ends"""
+        return self._total_timesteps
+
+    @property
+    def remaining_timesteps(self) -> int:
+        """:return: The number of steps from here to the end of the last ``learn``"""
+        return max(self._total_timesteps - self.num_timesteps, 0)
+
+    def save_training_state(self, folder: str | pathlib.Path, keep_last: int = 2) -> pathlib.Path | None:
+        """
+        Write all that the training needs to continue. Call it between an update and the next rollout, or after ``learn``;
+        :class:`~sb3_lwm.TrainingStateCallback` does so by itself.
+
+        :param folder: The folder that gets ``state_<steps>``
+        :param keep_last: The number of states that stay in the folder
+        :return: The folder of the state; None, with a warning, if it could not be written: the others stay as they were
+        :raises NonFiniteError: If an update was not finite; no bad state is written
+        """
+        return self.training_states.save(pathlib.Path(folder), keep_last)
+
+    @classmethod
+    def load_training_state(
+        cls: type[SelfLWMDQN], path: str | pathlib.Path, env: GymEnv, device: th.device | str = "auto", **kwargs: Any
+    ) -> SelfLWMDQN:
+        """
+        Make an agent that continues where its training was saved::
+
+            model = LWMDQN.load_training_state("states", env)
+            model.learn(model.remaining_timesteps, reset_num_timesteps=False, callback=TrainingStateCallback("states"))
+
+        It has the arguments that it was made with. Nothing in the files is executed. Random generators and the counters of
+        callbacks are restored when ``learn`` begins.
+
+        :param path: A state, a folder of states, or the folder of a run; the newest complete state is taken, newer ones that
+            are not complete are warned of
+        :param env: An environment like the one of the training
+        :param device: The device of the networks
+        :param kwargs: Arguments of the constructor that override the saved ones; functions, which cannot be saved
+        :return: The agent
+        :raises ValueError: If no state is complete, an argument is missing, or the training is still running
+        """
+        state, tree = newest_state(pathlib.Path(path))
+        model = cls(env=env, device=device, **loaded_arguments(state, kwargs))
+        model.training_states.restore(state, tree)
+        return model
+
+    def constructor_arguments(self) -> dict[str, Any]:
+        """:return: The arguments with which an equal agent is made, but for the environment and the device"""
+        arguments: dict[str, Any] = {"policy": self.policy_class}
+        for name in inspect.signature(type(self).__init__).parameters:
+            if name not in NOT_IN_TRAINING_STATE:
+                value = getattr(self, name) if hasattr(self, name) else getattr(self, f"_{name}")
+                arguments[name] = (value.frequency, value.unit.value) if isinstance(value, TrainFreq) else value
+        return arguments
+
+    def knows_environments(self) -> bool:
+        """:return: Whether the environments are where the last observation is; not after an error in one of them"""
+        return self._last_obs is not None
+
+    def get_training_state(self) -> dict[str, Any]:
+        """:return: The counters, networks, optimizers and hidden states; without the replay and the random generators"""
+        return {
+            "counters": {name: getattr(self, name) for name in COUNTERS},
+            "acting": {name: getattr(self, name) for name in ACTING},
+            "states": {"_last_state": self._last_state, "_next_state": self._next_state},
+            "parameters": self.get_parameters(),
+            "episodes": [list(self.ep_info_buffer or ()), list(self.ep_success_buffer or ())],
+        }
+
+    def set_training_state(self, state: dict[str, Any], knows_environments: bool) -> None:
+        """
+        Restore a newly made agent; its replay is allocated and stays empty.
+
+        :param state: The result of :meth:`get_training_state`
+        :param knows_environments: Whether the environments were restored, too; if False the next ``learn`` resets them
+        """
+        self.set_parameters(state["parameters"], exact_match=True, device=self.device)
+        vars(self).update(state["counters"])
+        vars(self).update(state["acting"])
+        for name, parts in state["states"].items():
+            setattr(self, name, None if parts is None else RecurrentState(*(part.to(self.device) for part in parts)))
+        infos, successes = state["episodes"]
+        self.ep_info_buffer = deque(infos, maxlen=self._stats_window_size)
+        self.ep_success_buffer = deque(successes, maxlen=self._stats_window_size)
+        self.replay_buffer = self.allocate_replay()
+        if not knows_environments:
+            self._last_obs = None
+
     def _excluded_save_params(self) -> list[str]:
-        return [
-            *super()._excluded_save_params(),
-            "_world_model_callback",
-            "_new_priorities",
-            "batch_norm_stats",
-            "batch_norm_stats_target",
-        ]
+        # SB3 resets the environments of a loaded model, which begins new episodes with new hidden states
+        acting = ["_last_state", "_next_state", "_sent_actions", "_collected_rollout"]
+        runtime = ["finite_guard", "training_states", "world_model_trainer", "batch_norm_stats", "batch_norm_stats_target"]
+        return [*super()._excluded_save_params(), *acting, *runtime]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts = ["policy", "policy.optimizer"]
         if self.policy.world_model is not None:
             state_dicts.append("policy.world_model_optimizer")
-            if self.policy.world_model.encoder_objectives():
-                state_dicts.append("policy.encoder_optimizer")
+        if self.policy.encoder_optimizer is not None:
+            state_dicts.append("policy.encoder_optimizer")
         return state_dicts, []

@@ -66,13 +66,14 @@ class LWMPolicy(DQNPolicy):
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
         gru_hidden_size: int | None = None,
-        dueling: bool = True,
-        intrinsic_reward_input: bool = True,
-        world_model_kwargs: Mapping[str, Any] | None = {},
-        world_model_learning_rate: float = 5e-4,
-        evaluation_eps: float = 0.01,
-        mixed_precision: bool = False,
-        compile_networks: bool = False,
+        *,
+        dueling: bool,
+        intrinsic_reward_input: bool,
+        world_model_kwargs: Mapping[str, Any] | None,
+        world_model_learning_rate: float,
+        evaluation_eps: float,
+        mixed_precision: bool,
+        compile_networks: bool,
     ) -> None:
         is_cnn = issubclass(features_extractor_class, NatureCNN)
         self.gru_hidden_size = gru_hidden_size or (512 if is_cnn else 128)
@@ -103,6 +104,7 @@ class LWMPolicy(DQNPolicy):
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
         self.world_model = None
+        self.encoder_optimizer: th.optim.Optimizer | None = None
         if self.world_model_kwargs is not None:
             self.world_model = LatentWorldModel(self.observation_space, self.action_space, **self.world_model_kwargs)
             self.world_model_optimizer = self.optimizer_class(

@@ -21,7 +21,7 @@ class DuelingHead(nn.Module):
     :param dueling: if False, one stream that gives Q itself
     """
 
-    def __init__(self, input_size: int, hidden_size: int, n_actions: int, dueling: bool = True) -> None:
+    def __init__(self, input_size: int, hidden_size: int, n_actions: int, dueling: bool) -> None:
         super().__init__()
         self.advantage = nn.Sequential(
             nn.Linear(input_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, n_actions, bias=not dueling)
@@ -73,11 +73,11 @@ class RecurrentQNetwork(BaseModel):
         features_extractor: BaseFeaturesExtractor,
         features_dim: int,
         net_arch: list[int],
-        activation_fn: type[nn.Module] = nn.ReLU,
-        normalize_images: bool = True,
-        gru_hidden_size: int = 128,
-        dueling: bool = True,
-        intrinsic_reward_input: bool = True,
+        activation_fn: type[nn.Module],
+        normalize_images: bool,
+        gru_hidden_size: int,
+        dueling: bool,
+        intrinsic_reward_input: bool,
     ) -> None:
         super().__init__(
             observation_space, action_space, features_extractor=features_extractor, normalize_images=normalize_images
@@ -120,16 +120,21 @@ class RecurrentQNetwork(BaseModel):
             return in_chunks(lambda images: self.extract_features(images, self.features_extractor), observations)
         return self.extract_features(observations, self.features_extractor)
 
-    def q_values(self, samples: SequenceSamples, hidden: th.Tensor, last_actions: th.Tensor, burn_in: int) -> th.Tensor:
+    def q_values(self, samples: SequenceSamples, burn_in: int) -> th.Tensor:
         """
-        Q-values along sampled sequences; the burn-in only warms the memory up and gets no gradient (R2D2, section 3).
+        Q-values along sampled sequences; the burn-in only warms the hidden state up and gets no gradient (R2D2, section 3).
 
-        :param samples: (T, B) rows
-        :param hidden: (B, gru_hidden_size) float, memory before the first row
-        :param last_actions: (T, B) int64
-        :param burn_in: rows without Q-values
+        :param samples: (T, B) rows; without initial states the hidden state is zero
+        :param burn_in: The number of rows without Q-values
         :return: (T - burn_in, B, A) float
         """
+        states = samples.initial_states
+        if states is None:
+            hidden = samples.rewards.new_zeros(samples.rewards.shape[1], self.memory.hidden_size)
+            first_actions = th.zeros_like(samples.actions[:1])
+        else:
+            hidden, first_actions = states.hidden, states.last_actions.unsqueeze(0)
+        last_actions = th.cat((first_actions, samples.actions[:-1]))
 
         def memories(rows: slice, hidden: th.Tensor) -> th.Tensor:
             observations = map_observations(lambda part: part[rows], samples.observations)

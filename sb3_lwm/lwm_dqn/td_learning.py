@@ -85,8 +85,8 @@ def q_learning_errors(
     samples: SequenceSamples,
     gamma: float,
     n_steps: int,
-    double_q: bool = True,
-    value_rescaling: bool = True,
+    double_q: bool,
+    value_rescaling: bool,
 ) -> th.Tensor:
     """
     ``Q(s_t, a_t) - h(sum_{k<n} gamma^k r_{t+k} + gamma^n h^-1(Q_target(s_{t+n}, argmax_a Q(s_{t+n}, a))))``
@@ -116,7 +116,7 @@ def q_learning_errors(
     return (taken - targets).masked_fill(finals[:-n_steps], 0.0)
 
 
-def sequence_priorities(td_errors: th.Tensor, max_weight: float = 0.9) -> th.Tensor:
+def sequence_priorities(td_errors: th.Tensor, max_weight: float) -> th.Tensor:
     """
     ``p = max_weight max_t |delta_t| + (1 - max_weight) mean_t |delta_t|`` (R2D2, section 2.3).
 

@@ -72,7 +72,40 @@ class ObservationStorage(ABC):
     @property
     @abstractmethod
     def nbytes(self) -> int:
-        """:return: bytes that are taken now"""
+        """:return: The number of bytes in use now"""
+
+    @property
+    def row_bytes(self) -> int:
+        """:return: The number of bytes of one row of all environments, uncompressed"""
+        return self.n_envs * math.prod(self.shape) * self.dtype.itemsize
+
+    @abstractmethod
+    def read_rows(self, start: int, stop: int) -> list[np.ndarray]:
+        """
+        Read a block of rows for a training state.
+
+        :param start: The first row, a multiple of ``BLOCK_ROWS``
+        :param stop: The row after the last one, a multiple of ``BLOCK_ROWS`` or the number of rows
+        :return: The rows of all environments, in a form that :meth:`write_rows` of the same class takes
+        """
+
+    @abstractmethod
+    def write_rows(self, start: int, stop: int, arrays: list[np.ndarray]) -> None:
+        """
+        Restore a block of rows from a training state.
+
+        :param start: The first row, as in :meth:`read_rows`
+        :param stop: The row after the last one, as in :meth:`read_rows`
+        :param arrays: The result of :meth:`read_rows`
+        """
+
+    def get_training_state(self) -> dict[str, np.ndarray]:
+        """:return: What the storage holds beside the rows of :meth:`read_rows`"""
+        return {}
+
+    def set_training_state(self, state: dict[str, np.ndarray]) -> None:
+        """:param state: The result of :meth:`get_training_state`"""
+        vars(self).update(state)
 
 
 class HostStorage(ObservationStorage):
@@ -95,6 +128,12 @@ class HostStorage(ObservationStorage):
     @property
     def nbytes(self) -> int:
         return self.array.nbytes
+
+    def read_rows(self, start: int, stop: int) -> list[np.ndarray]:
+        return [self.array[start:stop]]
+
+    def write_rows(self, start: int, stop: int, arrays: list[np.ndarray]) -> None:
+        self.array[start:stop] = arrays[0]
 
 
 class TorchStorage(ObservationStorage):
@@ -124,6 +163,12 @@ class TorchStorage(ObservationStorage):
     @property
     def nbytes(self) -> int:
         return self.tensor.nbytes
+
+    def read_rows(self, start: int, stop: int) -> list[np.ndarray]:
+        return [self.tensor[start * self.n_envs : stop * self.n_envs].cpu().numpy()]
+
+    def write_rows(self, start: int, stop: int, arrays: list[np.ndarray]) -> None:
+        self.tensor[start * self.n_envs : stop * self.n_envs] = th.from_numpy(arrays[0]).to(self.tensor.device)
 
     def __getstate__(self) -> dict[str, Any]:
         # PyTorch would pickle the tensor by way of a second copy in memory, and refuse to load it with words of its own
@@ -197,6 +242,24 @@ class CompressedStorage(ObservationStorage):
         blocks = {id(block): sys.getsizeof(block) for block in self.blocks}
         return self.pending.nbytes + sys.getsizeof(self.blocks) + sum(blocks.values())
 
+    def _block_slice(self, start: int, stop: int) -> slice:
+        return slice(start // BLOCK_ROWS * self.n_envs, -(-stop // BLOCK_ROWS) * self.n_envs)
+
+    def read_rows(self, start: int, stop: int) -> list[np.ndarray]:
+        blocks = self.blocks[self._block_slice(start, stop)]
+        sizes = np.array([len(block) for block in blocks], dtype=np.int64)
+        return [sizes, np.frombuffer(b"".join(blocks), dtype=np.uint8)]
+
+    def write_rows(self, start: int, stop: int, arrays: list[np.ndarray]) -> None:
+        sizes, data = arrays
+        ends = np.cumsum(sizes)
+        parts = zip(ends, sizes, strict=True)
+        self.blocks[self._block_slice(start, stop)] = [data[end - size : end].tobytes() for end, size in parts]
+
+    def get_training_state(self) -> dict[str, np.ndarray]:
+        # the blocks that are not complete yet
+        return {name: getattr(self, name) for name in ("pending", "pending_blocks", "pending_rows")}
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_codec"}
 
@@ -205,7 +268,7 @@ class CompressedStorage(ObservationStorage):
 
 
 def make_storage(
-    rows: int, n_envs: int, space: spaces.Space, storage_device: th.device | str = "cpu", compression: str | None = None
+    rows: int, n_envs: int, space: spaces.Space, storage_device: th.device | str, compression: str | None
 ) -> ObservationStorage:
     """
     :param rows: of each environment

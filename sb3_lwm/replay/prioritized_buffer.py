@@ -7,9 +7,8 @@ import torch as th
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_lwm.common.type_aliases import RecurrentState, SequenceSamples
-from sb3_lwm.common.vec_normalize import VEC_NORMALIZE_REMEDY
 from sb3_lwm.replay.observation_storage import to_device
-from sb3_lwm.replay.sequence_buffer import SequenceReplayBuffer
+from sb3_lwm.replay.sequence_buffer import BlockSeries, SequenceReplayBuffer
 
 
 class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
@@ -36,9 +35,9 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
     def __init__(
         self,
         *args: Any,
-        stride: int = 32,
-        priority_exponent: float = 0.9,
-        importance_exponent: float = 0.6,
+        stride: int,
+        priority_exponent: float,
+        importance_exponent: float,
         **kwargs: Any,
     ) -> None:
         self.stride = stride
@@ -71,8 +70,12 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         self.weights = np.zeros((n_slots, self.n_envs))
         self.next_to_rate = np.zeros(self.n_envs, dtype=np.int64)
         self.states: RecurrentState | None = None
+        # ids and priorities that are on a GPU still; reading them back at once would make it wait
+        self._pending_priorities: list[tuple[np.ndarray, th.Tensor]] = []
 
     def _next_rows(self, envs: np.ndarray, states: RecurrentState | None) -> np.ndarray:
+        # before a new row gives the id of a sequence to another one
+        self._store_priorities()
         starting = np.flatnonzero(self.written[envs] % self.stride == 0)
         if len(starting) > 0:
             if states is None:
@@ -96,46 +99,59 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         # numbers of sequences whose last row is there
         return first, np.maximum((self.written - self.sequence_length) // self.stride + 1, first)
 
-    def n_unrated(self) -> int:
-        """:return: how many complete sequences have no priority yet"""
-        first, end = self._unrated()
-        return int((end - first).sum())
+    def take_unrated(self, n_waiting: int) -> np.ndarray:
+        """
+        Return the complete sequences that have no priority yet, each of them once. They wait for each other, since a batch
+        takes a GPU hardly longer than a single sequence.
 
-    def unrated_sequences(self) -> np.ndarray:
-        """:return: (k,) int, ids of the complete sequences that have no priority yet; they are returned once"""
+        :param n_waiting: The number of sequences that must wait, unless no sequence has a priority yet
+        :return: (k,) int, ids of the sequences
+        """
         first, end = self._unrated()
-        self.next_to_rate = end
         counts = end - first
+        if counts.sum() < n_waiting and self.weights.any():
+            return np.empty(0, dtype=np.int64)
+        self.next_to_rate = end
         envs = np.repeat(self._envs, counts)
         numbers = np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
         return numbers % len(self.weights) * self.n_envs + envs
 
-    def update_priorities(self, sequence_ids: np.ndarray, priorities: np.ndarray) -> None:
+    def update_priorities(self, sequence_ids: np.ndarray, priorities: th.Tensor) -> None:
         """
-        To be called before the next ``add``, which may write over a sequence and give its id to another.
+        Set the priorities of sampled sequences. Those on a GPU are read back before the next ``sample`` or ``add``.
 
         :param sequence_ids: (B,) int, as in the samples
         :param priorities: (B,) float, ``p``, not negative
-        :raises ValueError: if a priority is not finite
+        :raises ValueError: If a priority on the CPU is not finite; one on a GPU is refused when it is read back
         """
-        if not np.isfinite(priorities).all():
-            raise ValueError(f"A sequence has a TD error that is not finite (priorities {priorities}): lower learning_rate.")
-        self.weights.reshape(-1)[sequence_ids] = np.maximum(priorities, self.MIN_PRIORITY) ** self.priority_exponent
+        self._pending_priorities.append((sequence_ids, priorities))
+        if priorities.device.type == "cpu":
+            self._store_priorities()
+
+    def _store_priorities(self) -> None:
+        """Turn the pending priorities into weights."""
+        pending, self._pending_priorities = self._pending_priorities, []
+        for sequence_ids, tensor in pending:
+            priorities = tensor.cpu().numpy()
+            if not np.isfinite(priorities).all():
+                raise ValueError(
+                    f"A sequence has a TD error that is not finite (priorities {priorities}): lower learning_rate."
+                )
+            self.weights.reshape(-1)[sequence_ids] = np.maximum(priorities, self.MIN_PRIORITY) ** self.priority_exponent
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> SequenceSamples:  # type: ignore[override]
         """
         Draw sequences by priority, with the memory stored at their start and with importance weights.
 
         :param batch_size: number of sequences, ``B``
-        :param env: must be None
+        :param env: Not used
         :return: ``sequence_length`` rows of ``B`` sequences
-        :raises ValueError: if a VecNormalize is given, or no sequence has a priority yet
+        :raises ValueError: If no sequence has a priority yet
         """
-        if env is not None:
-            raise ValueError(VEC_NORMALIZE_REMEDY)
+        self._store_priorities()
         cumulative = np.cumsum(self.weights)
         if cumulative[-1] <= 0.0:
-            raise ValueError("No sequence has a priority yet: rate unrated_sequences() with update_priorities() first.")
+            raise ValueError("No sequence has a priority yet: give those of take_unrated() to update_priorities() first.")
         # side="right" never finds a sequence of weight 0
         drawn = np.searchsorted(cumulative, np.random.rand(batch_size) * cumulative[-1], side="right")
         importance = self.weights.reshape(-1)[drawn] ** -self.importance_exponent
@@ -154,3 +170,30 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         samples.episode_starts[0] = starts
         states = RecurrentState(*(self._take(part, sequence_ids) for part in self.states))
         return samples._replace(initial_states=states, sequence_ids=sequence_ids)
+
+    # --- Training states ---
+
+    def get_training_state(self) -> dict[str, Any]:
+        self._store_priorities()
+        return super().get_training_state()
+
+    def block_series(self) -> dict[str, BlockSeries]:
+        series = super().block_series()
+        if self.states is not None:
+            series["memories"] = BlockSeries(self.stride, sum(part[0].nbytes for part in self.states))
+        return series
+
+    def read_block(self, series: str, start: int, stop: int) -> list[np.ndarray]:
+        if series != "memories":
+            return super().read_block(series, start, stop)
+        assert self.states is not None
+        return [part[start:stop] for part in self.states]
+
+    def write_block(self, series: str, start: int, stop: int, arrays: list[np.ndarray]) -> None:
+        if series != "memories":
+            return super().write_block(series, start, stop, arrays)
+        if self.states is None:
+            shape = self.weights.shape
+            self.states = RecurrentState(*(np.zeros((*shape, *array.shape[2:]), array.dtype) for array in arrays))
+        for part, array in zip(self.states, arrays, strict=True):
+            part[start:stop] = array

@@ -1,6 +1,6 @@
 """Replay of sequences: one row for each observation, windows of consecutive rows of one environment."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
@@ -9,8 +9,14 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_lwm.common.type_aliases import RecurrentState, SequenceSamples, map_observations
-from sb3_lwm.common.vec_normalize import VEC_NORMALIZE_REMEDY
-from sb3_lwm.replay.observation_storage import gather, make_storage
+from sb3_lwm.replay.observation_storage import ObservationStorage, gather, make_storage
+
+
+class BlockSeries(NamedTuple):
+    """Rows of a replay buffer that a training state stores in files of their own, some at a time."""
+
+    stride: int  # rows of the buffer for each entry of the series
+    entry_bytes: int  # bytes of one entry of all environments
 
 
 class SequenceReplayBuffer(ReplayBuffer):
@@ -42,7 +48,7 @@ class SequenceReplayBuffer(ReplayBuffer):
 
     # rows between the places where sequences may begin
     stride = 1
-    # what a training state holds of it beside the observations
+    # what a training state holds beside the observations
     ROW_ARRAYS = ("actions", "rewards", "episode_starts", "finals", "terminations")
     COUNTERS: tuple[str, ...] = ("written", "_next_is_start", "pos", "full")
 
@@ -55,7 +61,8 @@ class SequenceReplayBuffer(ReplayBuffer):
         n_envs: int = 1,
         optimize_memory_usage: bool = False,
         handle_timeout_termination: bool = True,
-        sequence_length: int = 49,
+        *,
+        sequence_length: int,
         storage_device: th.device | str = "cpu",
         compression: str | None = None,
     ) -> None:
@@ -211,12 +218,10 @@ class SequenceReplayBuffer(ReplayBuffer):
         Draw sequences for the agent.
 
         :param batch_size: number of sequences, ``B``
-        :param env: must be None
+        :param env: Not used
         :return: ``sequence_length`` rows of ``B`` sequences
-        :raises ValueError: if a VecNormalize is given, or there is no whole sequence yet
+        :raises ValueError: If there is no whole sequence yet
         """
-        if env is not None:
-            raise ValueError(VEC_NORMALIZE_REMEDY)
         return self.sample_windows(batch_size, self.sequence_length)
 
     def sample_windows(self, batch_size: int, sequence_length: int, within_episode: bool = False) -> SequenceSamples:
@@ -295,6 +300,71 @@ class SequenceReplayBuffer(ReplayBuffer):
             sequence_ids=places[0],
             intrinsic_rewards=th.zeros(sequence_length, len(envs), device=self.device),
         )
+
+    # --- Training states ---
+
+    @property
+    def storages(self) -> list[ObservationStorage]:
+        """:return: The storages of the observations, one for each key of a Dict space"""
+        return list(self.observations.values()) if isinstance(self.observations, dict) else [self.observations]
+
+    def get_training_state(self) -> dict[str, Any]:
+        """:return: The sizes, which a restored buffer must share, and all that :meth:`read_block` does not return"""
+        return {
+            "class": type(self).__qualname__,
+            "sizes": [self.buffer_size, self.n_envs, self.sequence_length, self.stride],
+            "counters": {name: getattr(self, name) for name in self.COUNTERS},
+            "pending": [storage.get_training_state() for storage in self.storages],
+        }
+
+    def set_training_state(self, state: dict[str, Any]) -> None:
+        """
+        Restore a buffer but for the blocks of its rows.
+
+        :param state: The result of :meth:`get_training_state`
+        :raises ValueError: If the state is that of a buffer of another class or with other sizes
+        """
+        own = self.get_training_state()
+        for name in ("class", "sizes"):
+            if own[name] != state[name]:
+                raise ValueError(
+                    f"The replay of the training state does not fit this agent: its {name} is {state[name]}, the agent's "
+                    f"{own[name]} (rows, environments, rows of a sequence, rows between two sequences). Use the arguments of "
+                    "that training."
+                )
+        for name, value in state["counters"].items():
+            setattr(self, name, value)
+        for storage, part in zip(self.storages, state["pending"], strict=True):
+            storage.set_training_state(part)
+
+    def block_series(self) -> dict[str, BlockSeries]:
+        """:return: The series that :meth:`read_block` reads, by name"""
+        flags = sum(getattr(self, name)[0].nbytes for name in self.ROW_ARRAYS)
+        return {"rows": BlockSeries(1, flags + sum(storage.row_bytes for storage in self.storages))}
+
+    def read_block(self, series: str, start: int, stop: int) -> list[np.ndarray]:
+        """
+        :param series: A key of :meth:`block_series`
+        :param start: The first entry, a multiple of ``BLOCK_ROWS``
+        :param stop: The entry after the last one
+        :return: The entries of all environments, in the form that :meth:`write_block` takes
+        """
+        arrays = [getattr(self, name)[start:stop] for name in self.ROW_ARRAYS]
+        return arrays + [array for storage in self.storages for array in storage.read_rows(start, stop)]
+
+    def write_block(self, series: str, start: int, stop: int, arrays: list[np.ndarray]) -> None:
+        """
+        :param series: A key of :meth:`block_series`
+        :param start: The first entry
+        :param stop: The entry after the last one
+        :param arrays: The result of :meth:`read_block`
+        """
+        for name, array in zip(self.ROW_ARRAYS, arrays, strict=False):
+            getattr(self, name)[start:stop] = array
+        observations = arrays[len(self.ROW_ARRAYS) :]
+        each = len(observations) // len(self.storages)
+        for index, storage in enumerate(self.storages):
+            storage.write_rows(start, stop, observations[index * each : (index + 1) * each])
 
     def _take(self, array: np.ndarray, places: np.ndarray) -> th.Tensor:
         return gather(array, places, self.device)

@@ -5,15 +5,12 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_lwm.training_state.files import find_states, remove_leftovers
 from sb3_lwm.training_state.locking import lock_folder
-
-if TYPE_CHECKING:
-    from sb3_lwm.lwm_dqn.resumable_dqn import ResumableDQN
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -38,7 +35,8 @@ class TrainingStateCallback(BaseCallback):
         training, or one that is running writes there
     """
 
-    model: "ResumableDQN"
+    # an LWMDQN, which holds the TrainingStates
+    model: Any
 
     def __init__(
         self,
@@ -71,16 +69,16 @@ class TrainingStateCallback(BaseCallback):
         if not hasattr(self.model, "save_training_state"):
             raise ValueError(f"TrainingStateCallback saves LWMDQN, not {type(self.model).__name__}: use CheckpointCallback.")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.model.at_end_of_learning(lock_folder(self.folder).release)
+        self.model.training_states.at_end_of_learning(lock_folder(self.folder).release)
         self._check_folder(self.folder)
         remove_leftovers(self.folder)
         self._received = None
         self._last_time, self._last_steps = time.monotonic(), self.model.num_timesteps
-        self.model.at_safe_points(self.on_safe_point, self.on_failure)
+        self.model.training_states.at_safe_points(self.on_safe_point, self.on_failure)
         if self.on_signals and threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 previous = signal.signal(number, self._receive)
-                self.model.at_end_of_learning(signal.signal, number, previous)
+                self.model.training_states.at_end_of_learning(signal.signal, number, previous)
 
     def _check_folder(self, folder: Path) -> None:
         last = self.model.last_training_state

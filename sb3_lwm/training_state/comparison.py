@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch as th
 
-from sb3_lwm.training_state.content import read_tree
 from sb3_lwm.training_state.files import read_state
+from sb3_lwm.training_state.training_states import read_tree
 
 # What depends on the clock
 CLOCK = ("t", "episode_times", "time/fps", "time/time_elapsed")

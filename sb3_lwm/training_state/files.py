@@ -14,7 +14,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-FORMAT = 1
+FORMAT = 2
 KIND = "sb3-lwm training state"
 MANIFEST = "manifest.json"
 # In the folder of a run

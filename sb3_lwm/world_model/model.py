@@ -7,7 +7,7 @@ import torch as th
 from gymnasium import spaces
 from torch import nn
 
-from sb3_lwm.common.type_aliases import Observations, RecurrentState, SequenceSamples, map_observations
+from sb3_lwm.common.type_aliases import Observations, SequenceSamples, map_observations
 from sb3_lwm.world_model.encoders import LatentEncoder
 from sb3_lwm.world_model.normalizer import IntrinsicRewardNormalizer
 from sb3_lwm.world_model.objectives import EncoderObjective, make_objective
@@ -30,14 +30,14 @@ class LatentWorldModel(nn.Module):
 
     :param observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these; images channels-first
     :param action_space: Discrete
-    :param intrinsic_reward_scale: of the normalised error
-    :param intrinsic_reward_clip: bound of the normalised error; None for none
-    :param intrinsic_reward_momentum: of the error's running mean and standard deviation
-    :param image_latent_size: size of an image's embedding
-    :param predictor_kwargs: sizes of the :class:`LatentPredictor`, by default those of the paper
-    :param encoder_objective: what the encoder of images learns from: ``"w-mse"``, ``"inverse-dynamics"``, ``"cpc"``, or
-        ``"random"``, which leaves it as it is
-    :param encoder_objective_kwargs: of the objective, such as ``batch_size`` and ``sequence_length``
+    :param intrinsic_reward_scale: The factor of the normalised error
+    :param intrinsic_reward_clip: The bound of the normalised error, in standard deviations; None for none
+    :param intrinsic_reward_momentum: The momentum of the error's running mean and standard deviation
+    :param encoder_objective: The objective that the encoder of images is trained with: ``"w-mse"``,
+        ``"inverse-dynamics"``, ``"cpc"``, or ``"random"``, which leaves it untrained
+    :param image_latent_size: The size of an image's embedding
+    :param predictor_kwargs: The keyword arguments of the :class:`LatentPredictor`, by default the sizes of the paper
+    :param encoder_objective_kwargs: The keyword arguments of the objective, such as ``batch_size`` and ``sequence_length``
     :raises ValueError: if there is no such objective
     """
 
@@ -48,12 +48,12 @@ class LatentWorldModel(nn.Module):
         self,
         observation_space: spaces.Space,
         action_space: spaces.Discrete,
-        intrinsic_reward_scale: float = 1.0,
-        intrinsic_reward_clip: float | None = None,
-        intrinsic_reward_momentum: float = 0.99,
+        intrinsic_reward_scale: float,
+        intrinsic_reward_clip: float | None,
+        intrinsic_reward_momentum: float,
+        encoder_objective: str,
         image_latent_size: int = 32,
         predictor_kwargs: Mapping[str, Any] | None = None,
-        encoder_objective: str = "w-mse",
         encoder_objective_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -135,19 +135,21 @@ class LatentWorldModel(nn.Module):
         outputs, hidden = self.predictor(latents, actions, hidden, resets)
         return self.predictor.expected_latents(outputs), hidden
 
-    def sequence_errors(self, samples: SequenceSamples, states: RecurrentState) -> tuple[th.Tensor, th.Tensor]:
+    def sequence_errors(self, samples: SequenceSamples) -> tuple[th.Tensor, th.Tensor]:
         """
-        Compare the observations of sequences with what was expected, as :meth:`observe` and :meth:`expect` did step by step.
+        Compare the observations of sequences with the predictions, as :meth:`observe` and :meth:`expect` do step by step.
 
-        :param samples: (T, B) rows
-        :param states: memory before the first row
-        :return: (T, B) float, prediction error of each row's observation, and (T - 1, B) float with gradient, what the
-            predictor learns from at each row after the first; both without meaning at episode starts
+        :param samples: (T, B) rows; without initial states the hidden state and the first prediction are zero
+        :return: (T, B) float, prediction error of each row's observation, and (T - 1, B) float with gradient, the training
+            loss of the predictor at each row after the first; both are without meaning at episode starts
         """
         latents = self.encode(samples.observations)
-        outputs, _ = self.predictor(latents[:-1], samples.actions[:-1], states.model_hidden, samples.episode_starts[:-1])
+        states = samples.initial_states
+        hidden = latents.new_zeros(latents.shape[1], self.hidden_size) if states is None else states.model_hidden
+        first_prediction = th.zeros_like(latents[0]) if states is None else states.predicted_latents
+        outputs, _ = self.predictor(latents[:-1], samples.actions[:-1], hidden, samples.episode_starts[:-1])
         with th.no_grad():
-            expected = th.cat((states.predicted_latents.unsqueeze(0), self.predictor.expected_latents(outputs)))
+            expected = th.cat((first_prediction.unsqueeze(0), self.predictor.expected_latents(outputs)))
             errors = prediction_errors(latents, expected)
         return errors, self.predictor.losses(outputs, latents[1:])
 

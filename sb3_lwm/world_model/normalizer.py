@@ -20,7 +20,7 @@ class IntrinsicRewardNormalizer(nn.Module):
     std: th.Tensor
     initialized: th.Tensor
 
-    def __init__(self, scale: float = 1.0, clip: float | None = None, momentum: float = 0.99) -> None:
+    def __init__(self, scale: float, clip: float | None, momentum: float) -> None:
         super().__init__()
         self.scale = scale
         self.clip = clip

@@ -2,8 +2,8 @@
 ``python -m sb3_lwm.zoo play``: play an Atari game in a window, or let an agent play it, and keep a recording.
 
 The window is Gymnasium's own (``gymnasium.utils.play``), with its keys: w, a, s, d to move, the space bar to fire or jump. The
-recording (see :mod:`sb3_lwm.envs.atari.recording`) is written when the window is closed, or after ``-n`` steps. ``--agent random``
-and ``--agent zoo`` need no window; the latter plays with an agent that the Zoo has trained.
+recording (see :mod:`sb3_lwm.envs.atari.recording`) is written when the window is closed, or after ``-n`` steps.
+``--agent random`` and ``--agent zoo`` need no window; the latter plays with an agent that the Zoo has trained.
 """
 
 import argparse
