@@ -45,6 +45,15 @@ class SequenceSamples(NamedTuple):
     intrinsic_rewards: th.Tensor  # (T, B) float32, the one that came with this row's observation; 0 from the buffer
 
 
+class Transitions(NamedTuple):
+    """Consecutive transitions of ``B`` environments as the predictor of the world model sees them, time first."""
+
+    latents: th.Tensor  # (T, B, Z) float32, of the observations
+    actions: th.Tensor  # (T, B) int64, or (T, B, *action shape)
+    episode_starts: th.Tensor  # (T, B) bool, the hidden state is reset before this transition
+    next_latents: th.Tensor  # (T, B, Z) float32, of the next observations; where an episode ends, of its final one
+
+
 class Play(NamedTuple):
     """Whole episodes of one Atari game, one after the other. The last frame of an episode has no action: 0."""
 

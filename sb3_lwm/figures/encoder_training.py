@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from sb3_lwm.common.files import whole_file
 from sb3_lwm.common.type_aliases import Play
+from sb3_lwm.world_model.actions import ActionEncoder
 from sb3_lwm.world_model.encoders import ImageEncoder
 from sb3_lwm.world_model.objectives import make_objective
 
@@ -60,7 +61,7 @@ def train_encoder(play: Play, objective_name: str, seed: int, n_updates: int) ->
     set_random_seed(seed)
     rng = np.random.default_rng(seed)
     encoder = ImageEncoder(IMAGES, LATENT_SIZE)
-    objective = make_objective(objective_name, LATENT_SIZE, play.n_actions)
+    objective = make_objective(objective_name, LATENT_SIZE, ActionEncoder(spaces.Discrete(play.n_actions)))
     if not objective.trains_encoder:
         return encoder, {}
     optimizer = th.optim.Adam([*encoder.parameters(), *objective.parameters()], LEARNING_RATE)

@@ -7,7 +7,8 @@ import torch as th
 from gymnasium import spaces
 from torch import nn
 
-from sb3_lwm.common.type_aliases import Observations, SequenceSamples, map_observations
+from sb3_lwm.common.type_aliases import Observations, SequenceSamples, Transitions, map_observations
+from sb3_lwm.world_model.actions import ActionEncoder
 from sb3_lwm.world_model.encoders import LatentEncoder
 from sb3_lwm.world_model.normalizer import IntrinsicRewardNormalizer
 from sb3_lwm.world_model.objectives import EncoderObjective, make_objective
@@ -29,12 +30,14 @@ class LatentWorldModel(nn.Module):
     (LWM, section 4).
 
     :param observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these; images channels-first
-    :param action_space: Discrete
+    :param action_space: Discrete, MultiDiscrete, MultiBinary or Box
     :param intrinsic_reward_scale: The factor of the normalised error
     :param intrinsic_reward_clip: The bound of the normalised error, in standard deviations; None for none
     :param intrinsic_reward_momentum: The momentum of the error's running mean and standard deviation
     :param encoder_objective: The objective that the encoder of images is trained with: ``"w-mse"``,
         ``"inverse-dynamics"``, ``"cpc"``, or ``"random"``, which leaves it untrained
+    :param intrinsic_reward_normalizer: The average of the error's standard deviation, ``"moving"`` (LWM) or ``"long-run"``,
+        see :class:`IntrinsicRewardNormalizer`
     :param image_latent_size: The size of an image's embedding
     :param predictor_kwargs: The keyword arguments of the :class:`LatentPredictor`, by default the sizes of the paper
     :param encoder_objective_kwargs: The keyword arguments of the objective, such as ``batch_size`` and ``sequence_length``
@@ -47,33 +50,36 @@ class LatentWorldModel(nn.Module):
     def __init__(
         self,
         observation_space: spaces.Space,
-        action_space: spaces.Discrete,
+        action_space: spaces.Space,
         intrinsic_reward_scale: float,
         intrinsic_reward_clip: float | None,
         intrinsic_reward_momentum: float,
         encoder_objective: str,
+        intrinsic_reward_normalizer: str = "moving",
         image_latent_size: int = 32,
         predictor_kwargs: Mapping[str, Any] | None = None,
         encoder_objective_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.encoder = LatentEncoder(observation_space, image_latent_size)
-        n_actions = int(action_space.n)
+        actions = ActionEncoder(action_space)
         objective_kwargs = dict(encoder_objective_kwargs or {})
         self.objectives = nn.ModuleDict(
             {
-                key: make_objective(encoder_objective, image_latent_size, n_actions, **objective_kwargs)
+                key: make_objective(encoder_objective, image_latent_size, actions, **objective_kwargs)
                 for key in self.encoder.image_keys
             }
         )
         defaults = IMAGE_PREDICTOR if self.encoder.image_keys else VECTOR_PREDICTOR
         self.predictor = LatentPredictor(
             self.encoder.latent_size,
-            n_actions,
+            actions,
             self.encoder.binary,
             **{**defaults, **(predictor_kwargs or {})},
         )
-        self.normalizer = IntrinsicRewardNormalizer(intrinsic_reward_scale, intrinsic_reward_clip, intrinsic_reward_momentum)
+        self.normalizer = IntrinsicRewardNormalizer(
+            intrinsic_reward_scale, intrinsic_reward_clip, intrinsic_reward_momentum, intrinsic_reward_normalizer
+        )
         # pretraining included; a buffer, so that a loaded model is not pretrained again
         self.register_buffer("n_updates", th.zeros((), dtype=th.int64))
         self.register_buffer("n_encoder_updates", th.zeros((), dtype=th.int64))
@@ -127,7 +133,7 @@ class LatentWorldModel(nn.Module):
         Predict the next latents along a sequence; see :meth:`LatentPredictor.forward`.
 
         :param latents: (T, B, Z) float
-        :param actions: (T, B) int64
+        :param actions: (T, B, *action shape)
         :param hidden: (B, hidden_size) float
         :param resets: (T, B) bool
         :return: (T, B, Z) float, (B, hidden_size) float
@@ -145,13 +151,33 @@ class LatentWorldModel(nn.Module):
         """
         latents = self.encode(samples.observations)
         states = samples.initial_states
-        hidden = latents.new_zeros(latents.shape[1], self.hidden_size) if states is None else states.model_hidden
+        hidden = self.initial_hidden(latents.shape[1]) if states is None else states.model_hidden
         first_prediction = th.zeros_like(latents[0]) if states is None else states.predicted_latents
-        outputs, _ = self.predictor(latents[:-1], samples.actions[:-1], hidden, samples.episode_starts[:-1])
+        steps = Transitions(latents[:-1], samples.actions[:-1], samples.episode_starts[:-1], latents[1:])
+        errors, losses, _ = self.transition_errors(steps, hidden)
+        first_errors = prediction_errors(latents[0], first_prediction)
+        return th.cat((first_errors.unsqueeze(0), errors)), losses
+
+    def transition_errors(self, transitions: Transitions, hidden: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+        """
+        Compare what each transition led to with the prediction.
+
+        :param transitions: (T, B) transitions, consecutive in time
+        :param hidden: (B, hidden_size) float, hidden state before the first of them
+        :return: (T, B) float, prediction errors without gradient; (T, B) float, training losses with gradient;
+            (B, hidden_size) float, hidden state after the last transition
+        """
+        outputs, hidden = self.predictor(transitions.latents, transitions.actions, hidden, transitions.episode_starts)
         with th.no_grad():
-            expected = th.cat((first_prediction.unsqueeze(0), self.predictor.expected_latents(outputs)))
-            errors = prediction_errors(latents, expected)
-        return errors, self.predictor.losses(outputs, latents[1:])
+            errors = prediction_errors(transitions.next_latents, self.predictor.expected_latents(outputs))
+        return errors, self.predictor.losses(outputs, transitions.next_latents), hidden
+
+    def initial_hidden(self, n_envs: int) -> th.Tensor:
+        """
+        :param n_envs: ``B``
+        :return: (B, hidden_size) float, hidden state before the first step of an episode
+        """
+        return th.zeros(n_envs, self.hidden_size, device=self.n_updates.device)
 
     def is_predicted(self, episode_starts: th.Tensor) -> th.Tensor:
         """

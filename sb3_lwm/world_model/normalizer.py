@@ -3,52 +3,71 @@
 import torch as th
 from torch import nn
 
+# How the deviation of the prediction errors is averaged
+NORMALIZERS = ("moving", "long-run")
+
 
 class IntrinsicRewardNormalizer(nn.Module):
     """
     ``r = scale * clip((e - mu) / sigma, -clip, clip)`` of prediction errors ``e`` (LWM, section 4.3).
 
     ``mu`` and ``sigma`` are exponential averages of the mean and the standard deviation of each training batch, first set
-    by the first batch. Before that the reward is 0.
+    by the first batch. Before that the reward is 0. With ``kind="long-run"`` ``sigma`` is the average over all training
+    batches so far, so that the rewards shrink with the errors (as those of RND, Burda et al. 2019, section 2.4).
 
-    :param scale: of the intrinsic reward
-    :param clip: bound in standard deviations; None for none
-    :param momentum: weight of the old average, in [0, 1)
+    :param scale: The factor of the normalised errors
+    :param clip: The bound of the normalised errors, in standard deviations; None for none
+    :param momentum: The weight of the old average, in [0, 1)
+    :param kind: The average of the standard deviation, ``"moving"`` or ``"long-run"``
+    :raises ValueError: If there is no such kind
     """
 
     mean: th.Tensor
     std: th.Tensor
     initialized: th.Tensor
+    n_batches: th.Tensor
 
-    def __init__(self, scale: float, clip: float | None, momentum: float) -> None:
+    def __init__(self, scale: float, clip: float | None, momentum: float, kind: str = "moving") -> None:
         super().__init__()
+        if kind not in NORMALIZERS:
+            raise ValueError(f"intrinsic_reward_normalizer={kind!r}: use one of {', '.join(map(repr, NORMALIZERS))}.")
         self.scale = scale
         self.clip = clip
         self.momentum = momentum
+        self.is_long_run = kind == "long-run"
         self.register_buffer("mean", th.zeros(()))
         self.register_buffer("std", th.ones(()))
         self.register_buffer("initialized", th.zeros((), dtype=th.bool))
+        if self.is_long_run:
+            self.register_buffer("n_batches", th.zeros(()))
 
     def update(self, errors: th.Tensor, counted: th.Tensor | None = None) -> None:
         """
-        One error alone has no deviation and is passed over. No value is read back from a GPU.
+        Update the averages by a training batch. A batch of a single error has no deviation and changes nothing. No value is
+        read back from a GPU.
 
-        :param errors: any shape, float, prediction errors of a training batch
-        :param counted: same shape, bool, which of them are meant, by default all
+        :param errors: Prediction errors of any shape, float
+        :param counted: Whether each of them counts, bool of the same shape; by default all do
         """
         counted = th.ones_like(errors) if counted is None else counted.to(errors.dtype)
         count = counted.sum()
         mean = (errors * counted).sum() / count.clamp(min=1.0)
         variance = ((errors - mean).square() * counted).sum() / (count - 1.0).clamp(min=1.0)
         momentum = th.where(self.initialized, self.momentum, 0.0)
-        weight = th.where(count > 1.0, 1.0 - momentum, 0.0)
+        is_batch = count > 1.0
+        weight = th.where(is_batch, 1.0 - momentum, 0.0)
         self.mean.lerp_(mean, weight)
+        if self.is_long_run:
+            self.n_batches += is_batch
+            weight = is_batch / self.n_batches.clamp(min=1.0)
         self.std.lerp_(variance.sqrt(), weight)
-        self.initialized.logical_or_(count > 1.0)
+        self.initialized.logical_or_(is_batch)
 
     def restart(self) -> None:
         """Let the next batch set the averages, as the first one did."""
         self.initialized.fill_(False)
+        if self.is_long_run:
+            self.n_batches.zero_()
 
     def forward(self, errors: th.Tensor) -> th.Tensor:
         """

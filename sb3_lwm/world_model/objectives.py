@@ -5,9 +5,11 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch as th
+from gymnasium import spaces
 from torch import nn
 from torch.nn import functional
 
+from sb3_lwm.world_model.actions import ActionEncoder
 from sb3_lwm.world_model.augmentation import random_shift
 from sb3_lwm.world_model.whitening import whiten
 
@@ -20,7 +22,7 @@ class EncoderObjective(nn.Module, ABC):
     A loss that shapes the encoder. Layers that only the loss needs are parameters of the objective.
 
     :param latent_size: ``Z``
-    :param n_actions: ``A``
+    :param actions: The encoder of the actions
     :param batch_size: windows of an update
     :param sequence_length: rows of a window, ``T``
     :raises ValueError: if there is no window, or no second row in it
@@ -29,14 +31,14 @@ class EncoderObjective(nn.Module, ABC):
     # whether there is a loss at all
     trains_encoder: ClassVar[bool] = True
 
-    def __init__(self, latent_size: int, n_actions: int, batch_size: int, sequence_length: int) -> None:
+    def __init__(self, latent_size: int, actions: ActionEncoder, batch_size: int, sequence_length: int) -> None:
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
         if sequence_length < 2:
             raise ValueError(f"sequence_length must be at least 2, got {sequence_length}: every objective compares frames.")
         self.latent_size = latent_size
-        self.n_actions = n_actions
+        self.actions = actions
         self.batch_size = batch_size
         self.sequence_length = sequence_length
 
@@ -47,7 +49,7 @@ class EncoderObjective(nn.Module, ABC):
 
         :param encoder: from (N, C, H, W) frames to (N, Z) float embeddings; gets the gradient
         :param frames: (T, B, C, H, W) uint8, consecutive frames
-        :param actions: (T, B) int64, taken at each frame; the last row's is not used
+        :param actions: (T, B, *action shape), the actions taken at each frame; the last row's is not used
         :return: () float loss, and () float tensors without gradient to log
         :raises ValueError: if ``T`` is not ``sequence_length``
         """
@@ -67,16 +69,16 @@ class WMSEObjective(EncoderObjective):
     unrelated ones.
 
     :param latent_size: ``Z``
-    :param n_actions: ``A``, not used
+    :param actions: The encoder of the actions, not used
     :param batch_size: number of pairs
     :param sequence_length: 1 + the largest distance of the frames of a pair
     :param max_shift: in pixels
     """
 
     def __init__(
-        self, latent_size: int, n_actions: int, batch_size: int = 256, sequence_length: int = 3, max_shift: int = 4
+        self, latent_size: int, actions: ActionEncoder, batch_size: int = 256, sequence_length: int = 3, max_shift: int = 4
     ) -> None:
-        super().__init__(latent_size, n_actions, batch_size, sequence_length)
+        super().__init__(latent_size, actions, batch_size, sequence_length)
         self.max_shift = max_shift
 
     def loss(self, encoder: Encoder, frames: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
@@ -96,18 +98,23 @@ class InverseDynamicsObjective(EncoderObjective):
     section 5.2, the encoder of Pathak et al. 2017).
 
     :param latent_size: ``Z``
-    :param n_actions: ``A``
+    :param actions: The encoder of the actions
     :param batch_size: number of windows
     :param sequence_length: every two consecutive rows are a pair
     :param hidden_size: of the classifier
     """
 
     def __init__(
-        self, latent_size: int, n_actions: int, batch_size: int = 256, sequence_length: int = 2, hidden_size: int = 128
+        self, latent_size: int, actions: ActionEncoder, batch_size: int = 256, sequence_length: int = 2, hidden_size: int = 128
     ) -> None:
-        super().__init__(latent_size, n_actions, batch_size, sequence_length)
+        super().__init__(latent_size, actions, batch_size, sequence_length)
+        if not isinstance(actions.action_space, spaces.Discrete):
+            raise ValueError(
+                f"encoder_objective='inverse-dynamics' classifies Discrete actions, not those of {actions.action_space}: use "
+                "'w-mse' or 'cpc'."
+            )
         self.classifier = nn.Sequential(
-            nn.ReLU(), nn.Linear(2 * latent_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, n_actions)
+            nn.ReLU(), nn.Linear(2 * latent_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, actions.size)
         )
 
     def loss(self, encoder: Encoder, frames: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
@@ -126,17 +133,22 @@ class CPCObjective(EncoderObjective):
     embeddings of the batch are the logits of a cross-entropy. The last row of a window predicts nothing.
 
     :param latent_size: ``Z``
-    :param n_actions: ``A``
+    :param actions: The encoder of the actions
     :param batch_size: number of windows
     :param sequence_length: rows of a window
     :param gru_hidden_size: size of the memory
     """
 
     def __init__(
-        self, latent_size: int, n_actions: int, batch_size: int = 32, sequence_length: int = 32, gru_hidden_size: int = 512
+        self,
+        latent_size: int,
+        actions: ActionEncoder,
+        batch_size: int = 32,
+        sequence_length: int = 32,
+        gru_hidden_size: int = 512,
     ) -> None:
-        super().__init__(latent_size, n_actions, batch_size, sequence_length)
-        self.memory = nn.GRU(latent_size + n_actions, gru_hidden_size)
+        super().__init__(latent_size, actions, batch_size, sequence_length)
+        self.memory = nn.GRU(latent_size + actions.size, gru_hidden_size)
         self.head = nn.Linear(gru_hidden_size, latent_size)
 
     def loss(self, encoder: Encoder, frames: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
@@ -144,7 +156,7 @@ class CPCObjective(EncoderObjective):
         self._check(frames)
         candidates = encoder(frames.flatten(0, 1))
         latents = candidates.unflatten(0, frames.shape[:2])
-        one_hot = functional.one_hot(actions[:-1], self.n_actions).to(latents.dtype)
+        one_hot = self.actions(actions[:-1]).to(latents.dtype)
         memories, _ = self.memory(th.cat((latents[:-1].relu(), one_hot), dim=-1))
         logits = self.head(memories).flatten(0, 1) @ candidates.t()
         # the embedding after row (t, b) is B candidates further
@@ -157,15 +169,15 @@ class RandomObjective(EncoderObjective):
     The encoder stays as it was initialised (LWM, section 5.2).
 
     :param latent_size: ``Z``, not used
-    :param n_actions: ``A``, not used
+    :param actions: The encoder of the actions, not used
     :param batch_size: not used
     :param sequence_length: not used
     """
 
     trains_encoder = False
 
-    def __init__(self, latent_size: int, n_actions: int, batch_size: int = 256, sequence_length: int = 2) -> None:
-        super().__init__(latent_size, n_actions, batch_size, sequence_length)
+    def __init__(self, latent_size: int, actions: ActionEncoder, batch_size: int = 256, sequence_length: int = 2) -> None:
+        super().__init__(latent_size, actions, batch_size, sequence_length)
 
     def loss(self, encoder: Encoder, frames: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
         """:raises RuntimeError: always"""
@@ -180,18 +192,18 @@ OBJECTIVES: dict[str, type[EncoderObjective]] = {
 }
 
 
-def make_objective(name: str, latent_size: int, n_actions: int, **kwargs: Any) -> EncoderObjective:
+def make_objective(name: str, latent_size: int, actions: ActionEncoder, **kwargs: Any) -> EncoderObjective:
     """
     :param name: a key of ``OBJECTIVES``
     :param latent_size: ``Z``
-    :param n_actions: ``A``
+    :param actions: The encoder of the actions
     :param kwargs: ``batch_size``, ``sequence_length`` and what else the objective takes
     :return: the objective
     :raises ValueError: if there is none of this name
     """
     if name not in OBJECTIVES:
         raise ValueError(f"Unknown objective of the encoder '{name}': choose one of {', '.join(OBJECTIVES)}.")
-    return OBJECTIVES[name](latent_size, n_actions, **kwargs)
+    return OBJECTIVES[name](latent_size, actions, **kwargs)
 
 
 def _cross_entropy(logits: th.Tensor, targets: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:

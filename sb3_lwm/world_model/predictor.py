@@ -4,6 +4,7 @@ import torch as th
 from torch import nn
 
 from sb3_lwm.common.gru import ResettableGRU
+from sb3_lwm.world_model.actions import ActionEncoder
 
 
 class LatentPredictor(nn.Module):
@@ -11,7 +12,7 @@ class LatentPredictor(nn.Module):
     ``(z_t, one-hot a_t) -> Linear -> GRU -> Linear, ReLU, Linear -> z'_{t+1}`` (LWM, section 4.2).
 
     :param latent_size: ``Z``
-    :param n_actions: ``A``
+    :param actions: The encoder of the actions
     :param binary: (Z,) bool, dimensions that are predicted as a probability (sigmoid)
     :param input_size: size of the first layer
     :param input_activation_fn: after the first layer
@@ -26,7 +27,7 @@ class LatentPredictor(nn.Module):
     def __init__(
         self,
         latent_size: int,
-        n_actions: int,
+        actions: ActionEncoder,
         binary: th.Tensor,
         input_size: int = 32,
         input_activation_fn: type[nn.Module] = nn.ReLU,
@@ -35,9 +36,9 @@ class LatentPredictor(nn.Module):
         cross_entropy: bool = True,
     ) -> None:
         super().__init__()
-        self.n_actions = n_actions
+        self.actions = actions
         self.cross_entropy = cross_entropy
-        self.embedding = nn.Sequential(nn.Linear(latent_size + n_actions, input_size), input_activation_fn())
+        self.embedding = nn.Sequential(nn.Linear(latent_size + actions.size, input_size), input_activation_fn())
         self.memory = ResettableGRU(input_size, gru_hidden_size)
         self.head = nn.Sequential(nn.Linear(gru_hidden_size, head_size), nn.ReLU(), nn.Linear(head_size, latent_size))
         self.all_binary, self.any_binary = bool(binary.all()), bool(binary.any())
@@ -48,14 +49,14 @@ class LatentPredictor(nn.Module):
     ) -> tuple[th.Tensor, th.Tensor]:
         """
         :param latents: (T, B, Z) float
-        :param actions: (T, B) int64, taken there
+        :param actions: (T, B, *action shape), the actions taken there
         :param hidden: (B, gru_hidden_size) float, memory before the first step
         :param resets: (T, B) bool, the memory is zeroed before this step
         :return: (T, B, Z) float, of which :meth:`expected_latents` makes the expected next latents; (B, gru_hidden_size)
             float, memory after the last step
         """
-        one_hot = nn.functional.one_hot(actions, self.n_actions).to(latents.dtype)
-        memories = self.memory(self.embedding(th.cat((latents, one_hot), dim=-1)), hidden, resets)
+        inputs = th.cat((latents, self.actions(actions).to(latents.dtype)), dim=-1)
+        memories = self.memory(self.embedding(inputs), hidden, resets)
         return self.head(memories), memories[-1]
 
     def expected_latents(self, outputs: th.Tensor) -> th.Tensor:

@@ -145,7 +145,7 @@ class WorldModelTrainer:
             scalars.update(logged)
         self._step(self.encoder_optimizer, total, "encoder")
         self.world_model.n_encoder_updates += 1
-        self.scalars |= {"encoder_loss": total, **{f"encoder_{name}": value for name, value in scalars.items()}}
+        self.scalars |= {"encoder_loss": total.detach(), **{f"encoder_{name}": value for name, value in scalars.items()}}
 
     def update(self, samples: SequenceSamples) -> SequenceSamples:
         """
@@ -162,24 +162,45 @@ class WorldModelTrainer:
         model.encoder.update_statistics(map_observations(lambda part: part.flatten(0, 1), samples.observations))
         errors, losses = model.sequence_errors(samples)
         predicted = model.is_predicted(samples.episode_starts)
-        weights = predicted * samples.importance_weights
-        loss = (losses * weights).sum() / predicted.sum().clamp(min=1)
-        self._step(self.optimizer, loss, "world model")
-        model.n_updates += 1
+        self.update_predictor(losses, predicted, samples.importance_weights)
         model.normalizer.update(errors[1:], predicted)
         relabelled = self._add_intrinsic_rewards(samples, errors)
         # the prediction of the first row is as old as the sequence
-        rewards = relabelled.intrinsic_rewards[1:]
+        self.note_intrinsic_rewards(relabelled.intrinsic_rewards[1:])
+        return relabelled
+
+    def update_predictor(
+        self, losses: th.Tensor, counted: th.Tensor | None = None, importance_weights: th.Tensor | None = None
+    ) -> None:
+        """
+        Make one predictor update.
+
+        :param losses: (T, B) float with gradient, see :meth:`LatentWorldModel.transition_errors`
+        :param counted: (T, B) bool, whether each of them counts; by default all do
+        :param importance_weights: (B,) float, the weights of the sequences; by default 1
+        :raises NonFiniteError: If the loss or its gradient is not finite
+        """
+        counted = th.ones_like(losses, dtype=th.bool) if counted is None else counted
+        weights = counted if importance_weights is None else counted * importance_weights
+        loss = (losses * weights).sum() / counted.sum().clamp(min=1)
+        self._step(self.optimizer, loss, "world model")
+        self.world_model.n_updates += 1
+        self.scalars["loss"] = loss.detach()
+
+    def note_intrinsic_rewards(self, rewards: th.Tensor) -> None:
+        """
+        Add the statistics of a batch to :attr:`scalars`.
+
+        :param rewards: Intrinsic rewards of any shape, float
+        """
         self.scalars |= {
-            "loss": loss,
-            "n_updates": model.n_updates,
-            "error_mean": model.normalizer.mean,
-            "error_std": model.normalizer.std,
+            "n_updates": self.world_model.n_updates,
+            "error_mean": self.world_model.normalizer.mean,
+            "error_std": self.world_model.normalizer.std,
             "intrinsic_reward_mean": rewards.mean(),
             "intrinsic_reward_std": rewards.std(correction=0),
             "intrinsic_reward_max": rewards.max(),
         }
-        return relabelled
 
     def relabel(self, samples: SequenceSamples) -> SequenceSamples:
         """
