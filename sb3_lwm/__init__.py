@@ -2,6 +2,7 @@
 
 from sb3_lwm.envs import AtariVecEnv  # registers the labyrinths too
 from sb3_lwm.figures.embedding_callback import EmbeddingCallback
+from sb3_lwm.intrinsic import IntrinsicRewardCallback
 from sb3_lwm.lwm_dqn import LWMDQN, CnnPolicy, LatentWorldModelCallback, MlpPolicy, MultiInputPolicy
 from sb3_lwm.replay import PrioritizedSequenceReplayBuffer, SequenceReplayBuffer
 from sb3_lwm.training_state import TrainingStateCallback
@@ -12,6 +13,7 @@ __all__ = [
     "AtariVecEnv",
     "CnnPolicy",
     "EmbeddingCallback",
+    "IntrinsicRewardCallback",
     "LatentWorldModelCallback",
     "MlpPolicy",
     "MultiInputPolicy",

@@ -4,16 +4,18 @@ import gymnasium as gym
 
 from sb3_lwm.envs.atari import AtariVecEnv
 from sb3_lwm.envs.labyrinth import PartiallyObservableLabyrinthEnv
+from sb3_lwm.envs.minigrid import BinaryCells, register_rooms
 from sb3_lwm.envs.reporting import ReportingSubprocVecEnv
 
-__all__ = ["AtariVecEnv", "PartiallyObservableLabyrinthEnv", "ReportingSubprocVecEnv", "register_envs"]
+__all__ = ["AtariVecEnv", "BinaryCells", "PartiallyObservableLabyrinthEnv", "ReportingSubprocVecEnv", "register_envs"]
 
 MAX_EPISODE_STEPS = 1000
 
 
 def register_envs() -> None:
     """
-    Register ``POL-3x3-v0`` to ``POL-6x6-v0`` and ``POL-v0`` (which takes ``size``, 3 by default) with Gymnasium.
+    Register ``POL-3x3-v0`` to ``POL-6x6-v0`` and ``POL-v0`` (which takes ``size``, 3 by default) with Gymnasium, and rooms of
+    MiniGrid, see :func:`~sb3_lwm.envs.minigrid.register_rooms`.
 
     Ids that are registered already are left alone, so it may be called again at no cost and without a warning.
     """
@@ -27,6 +29,7 @@ def register_envs() -> None:
                 max_episode_steps=MAX_EPISODE_STEPS,
                 kwargs={"size": size},
             )
+    register_rooms()
 
 
 register_envs()

@@ -1,0 +1,278 @@
+"""The callback that adds the intrinsic reward of the latent world model to any algorithm of Stable-Baselines3."""
+
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from sb3_lwm.common.files import whole_file
+from sb3_lwm.common.finite_guard import FiniteGuard
+from sb3_lwm.common.schedules import ScheduleArgument, make_schedule
+from sb3_lwm.intrinsic.off_policy import ReplayReward
+from sb3_lwm.intrinsic.on_policy import RolloutReward
+from sb3_lwm.lwm_dqn import LWMDQN
+from sb3_lwm.world_model import LatentWorldModel, WorldModelTrainer
+
+# The chunk of truncated backpropagation through time, unless the rollout is shorter
+CHUNK_LENGTH = 32
+# The start of the training in which a model has the bonus, and the callback that adds it
+_in_use: "weakref.WeakKeyDictionary[BaseAlgorithm, tuple[float, IntrinsicRewardCallback]]" = weakref.WeakKeyDictionary()
+
+
+class IntrinsicRewardCallback(BaseCallback):
+    """
+    Adds the intrinsic reward of a latent world model (LWM, section 4) to an algorithm of Stable-Baselines3 or sb3-contrib::
+
+        PPO("MlpPolicy", env).learn(1_000_000, callback=IntrinsicRewardCallback(intrinsic_reward_scale="lin_0.03"))
+
+    or in a yml of the RL Zoo::
+
+        callback:
+          - sb3_lwm.IntrinsicRewardCallback:
+              intrinsic_reward_scale: lin_0.03
+
+    On-policy algorithms (A2C, PPO, TRPO, MaskablePPO, RecurrentPPO): at the end of each rollout the world model predicts the
+    next latent of every transition, with the hidden state carried along from the last rollout. The normalised prediction
+    error is added to the rewards of the rollout, and returns and advantages are computed again. Then the world model is
+    trained on the rollout.
+
+    Off-policy algorithms (DQN, QRDQN, SAC, TD3, TQC): each sampled batch gets the intrinsic reward of the present world
+    model, whose hidden state is warmed up over the transitions before; the world model is trained on the same transitions.
+    The replay buffer stores the rewards of the environment only.
+
+    ``rollout/ep_rew_mean`` stays the return of the environment; the scalars of the world model are logged under
+    ``world_model/``. :class:`~sb3_lwm.LWMDQN` has a world model of its own and does not take this callback.
+
+    :param intrinsic_reward_scale: The factor of the normalised prediction error: a number, ``"lin_0.03"`` for one that falls
+        linearly to 0, or a function of the progress remaining (from 1 to 0)
+    :param intrinsic_reward_clip: The bound of the normalised prediction error, in standard deviations; None for none
+    :param intrinsic_reward_momentum: The momentum of the running mean and standard deviation of the prediction error
+    :param intrinsic_reward_normalizer: ``"moving"`` (LWM) divides by the present standard deviation of the prediction error,
+        ``"long-run"`` by the average over the whole training, so that the reward shrinks with the errors
+    :param learning_rate: The learning rate of the world model
+    :param n_passes: The number of passes of the world model over each rollout (on-policy)
+    :param chunk_length: The number of steps of truncated backpropagation through time (on-policy); None for 32, or the
+        length of the rollout if it is shorter
+    :param warm_up: The number of transitions before each sampled one that warm the hidden state up (off-policy)
+    :param encoder_objective: The objective of the encoder of images: ``"w-mse"``, ``"inverse-dynamics"``, ``"cpc"``, or
+        ``"random"``, which leaves the encoder untrained
+    :param encoder_updates: The number of updates of the encoder of images after each rollout
+    :param encoder_pretraining_updates: The number of updates of the encoder of images after the first rollout
+    :param world_model_kwargs: Further keyword arguments of the :class:`~sb3_lwm.world_model.LatentWorldModel`, such as
+        ``predictor_kwargs``
+    :param verbose: 0: a progress bar of the pretraining on a terminal only, 1: always
+    :raises ValueError: If a value cannot work, or the algorithm cannot take an intrinsic reward
+    """
+
+    def __init__(
+        self,
+        intrinsic_reward_scale: ScheduleArgument = "lin_0.03",
+        intrinsic_reward_clip: float | None = 5.0,
+        intrinsic_reward_momentum: float = 0.99,
+        intrinsic_reward_normalizer: str = "moving",
+        learning_rate: float = 5e-4,
+        n_passes: int = 2,
+        chunk_length: int | None = None,
+        warm_up: int = 16,
+        encoder_objective: str = "w-mse",
+        encoder_updates: int = 8,
+        encoder_pretraining_updates: int = 0,
+        world_model_kwargs: Mapping[str, Any] | None = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(verbose)
+        self.intrinsic_reward_scale = make_schedule("intrinsic_reward_scale", intrinsic_reward_scale)
+        for name, value, lowest in (
+            *(("n_passes", n_passes, 0), ("chunk_length", CHUNK_LENGTH if chunk_length is None else chunk_length, 1)),
+            *(("warm_up", warm_up, 0), ("encoder_updates", encoder_updates, 0)),
+            ("encoder_pretraining_updates", encoder_pretraining_updates, 0),
+        ):
+            if not isinstance(value, int) or value < lowest:
+                raise ValueError(f"{name}={value!r}: it must be an integer >= {lowest}.")
+        self.learning_rate = learning_rate
+        self.n_passes = n_passes
+        self.chunk_length = chunk_length
+        self.warm_up = warm_up
+        self.encoder_updates = encoder_updates
+        self.encoder_pretraining_updates = encoder_pretraining_updates
+        self.world_model_kwargs: dict[str, Any] = {
+            "intrinsic_reward_scale": 1.0,
+            "intrinsic_reward_clip": intrinsic_reward_clip,
+            "intrinsic_reward_momentum": intrinsic_reward_momentum,
+            "intrinsic_reward_normalizer": intrinsic_reward_normalizer,
+            "encoder_objective": encoder_objective,
+            "predictor_kwargs": {"input_size": 128},
+            **(world_model_kwargs or {}),
+        }
+        # None until a training starts
+        self.trainer: WorldModelTrainer | None = None
+        self._reward: RolloutReward | ReplayReward | None = None
+        self._loaded: dict[str, Any] | None = None
+        # the generator of PyTorch's random numbers here, so that those of the algorithm are the same as without the callback
+        self._random_state: th.Tensor | None = None
+
+    # --- The course of a training ---
+
+    def _on_training_start(self) -> None:
+        self._check_model()
+        _in_use[self.model] = (self.model.start_time, self)
+        if self._random_state is None:
+            self._random_state = th.Generator().manual_seed(self.model.seed or 0).get_state()
+        with self._own_random_numbers():
+            if self.trainer is None:
+                self.trainer = self._make_trainer()
+            if self._loaded is not None:
+                self._set_state(self._loaded)
+            if self._reward is None or self._reward.model is not self.model:
+                self._reward = self._make_reward(self.trainer)
+        if isinstance(self._reward, ReplayReward):
+            self._reward.attach()
+
+    def _check_model(self) -> None:
+        """Refuse algorithms that cannot take the intrinsic reward, and a second callback."""
+        if isinstance(self.model, LWMDQN):
+            raise ValueError(
+                "IntrinsicRewardCallback is for other algorithms: LWMDQN has a world model of its own. Use its argument "
+                "intrinsic_reward_scale, and leave the callback out."
+            )
+        if not isinstance(self.model, OnPolicyAlgorithm | OffPolicyAlgorithm):
+            raise ValueError(
+                f"IntrinsicRewardCallback: {type(self.model).__name__} has neither rollouts nor a replay to add rewards to: "
+                "use an on-policy or off-policy algorithm such as PPO or SAC."
+            )
+        start, other = _in_use.get(self.model, (None, self))
+        if other is not self and start == self.model.start_time:
+            raise ValueError("Two IntrinsicRewardCallbacks in one training: leave one of them out.")
+
+    def _make_trainer(self) -> WorldModelTrainer:
+        """Build the world model and its optimizers for the spaces of the algorithm."""
+        model = self.model
+        action_space: spaces.Space = model.action_space
+        if isinstance(action_space, spaces.Box) and (
+            isinstance(model, OffPolicyAlgorithm) or getattr(model.policy, "squash_output", False)
+        ):
+            # these store actions that are scaled already
+            action_space = spaces.Box(-1.0, 1.0, action_space.shape)
+        world_model = LatentWorldModel(model.observation_space, action_space, **self.world_model_kwargs).to(model.device)
+        encoder_parameters = [*world_model.encoder.parameters(), *world_model.objectives.parameters()]
+        trains_encoder = bool(world_model.encoder_objectives())
+        return WorldModelTrainer(
+            world_model,
+            th.optim.Adam(world_model.predictor.parameters(), lr=self.learning_rate),
+            th.optim.Adam(encoder_parameters, lr=self.learning_rate) if trains_encoder else None,
+            self.learning_rate,
+            FiniteGuard(lambda: f"(Step {self.num_timesteps} of {type(self.model).__name__}, in IntrinsicRewardCallback.)"),
+        )
+
+    def _make_reward(self, trainer: WorldModelTrainer) -> RolloutReward | ReplayReward:
+        """Choose the way in which the algorithm gets the rewards."""
+        if isinstance(self.model, OnPolicyAlgorithm):
+            n_steps = self.model.n_steps
+            if self.chunk_length is not None and self.chunk_length > n_steps:
+                raise ValueError(
+                    f"chunk_length={self.chunk_length} is longer than a rollout of n_steps={n_steps}: lower it, or leave it "
+                    "out."
+                )
+            chunk_length = self.chunk_length or min(CHUNK_LENGTH, n_steps)
+            return RolloutReward(self.model, trainer, self.n_passes, chunk_length, self.encoder_updates)
+        assert isinstance(self.model, OffPolicyAlgorithm)
+        return ReplayReward(self.model, trainer, self.warm_up, self._scale)
+
+    def _scale(self) -> float:
+        """Return the present factor of the normalised prediction errors."""
+        return self.intrinsic_reward_scale(self.model._current_progress_remaining)
+
+    @contextmanager
+    def _own_random_numbers(self) -> Iterator[None]:
+        """Draw PyTorch's random numbers from a generator of the callback's own."""
+        devices = [self.model.device] if self.model.device.type == "cuda" else []
+        with th.random.fork_rng(devices=devices):
+            assert self._random_state is not None
+            th.set_rng_state(self._random_state)
+            yield
+            self._random_state = th.get_rng_state()
+
+    def _on_rollout_start(self) -> None:
+        if isinstance(self._reward, RolloutReward):
+            self._reward.on_rollout_start()
+
+    def _on_step(self) -> bool:
+        if isinstance(self._reward, RolloutReward):
+            self._reward.on_step(self.locals["dones"], self.locals["infos"])
+        return True
+
+    def _on_rollout_end(self) -> None:
+        assert self.trainer is not None
+        with self._own_random_numbers():
+            if isinstance(self._reward, RolloutReward):
+                self._reward.on_rollout_end(self._scale())
+            elif isinstance(self._reward, ReplayReward) and self.num_timesteps > self._reward.model.learning_starts:
+                for _ in range(self.encoder_updates):
+                    self._reward.update_encoder()
+        for name, value in self.trainer.take_scalars().items():
+            self.logger.record(f"world_model/{name}", value.item())
+
+    def _on_training_end(self) -> None:
+        if isinstance(self._reward, ReplayReward):
+            self._reward.detach()
+
+    # --- Saving ---
+
+    def save(self, path: str | Path) -> None:
+        """
+        Write the weights of the world model, its optimizers and the statistics of its errors.
+
+        :param path: The file to write, usually ``*.pth``
+        :raises ValueError: If no training has started yet
+        """
+        if self.trainer is None:
+            raise ValueError("IntrinsicRewardCallback.save: there is no world model before the first training.")
+        with whole_file(Path(path)) as temporary:
+            th.save(self._get_state(), temporary)
+
+    def load(self, path: str | Path) -> None:
+        """
+        Read what :meth:`save` has written. Before the first training the weights wait for its start.
+
+        :param path: The file to read
+        :raises ValueError: If the file is something else or was cut short, or the world model has other sizes
+        """
+        try:
+            state = th.load(path, map_location="cpu", weights_only=True)
+            self._loaded = {name: state[name] for name in ("world_model", "optimizer", "encoder_optimizer")}
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise ValueError(f"{path} is not a world model of IntrinsicRewardCallback, or was cut short: {error}") from error
+        if self.trainer is not None:
+            self._set_state(self._loaded)
+
+    def _get_state(self) -> dict[str, Any]:
+        """Return what :meth:`save` writes."""
+        assert self.trainer is not None
+        encoder_optimizer = self.trainer.encoder_optimizer
+        return {
+            "world_model": self.trainer.world_model.state_dict(),
+            "optimizer": self.trainer.optimizer.state_dict(),
+            "encoder_optimizer": None if encoder_optimizer is None else encoder_optimizer.state_dict(),
+        }
+
+    def _set_state(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`save` has written."""
+        assert self.trainer is not None
+        self._loaded = None
+        try:
+            self.trainer.world_model.load_state_dict(state["world_model"])
+        except RuntimeError as error:
+            raise ValueError(f"The saved world model does not fit the spaces or sizes of this training: {error}") from error
+        self.trainer.optimizer.load_state_dict(state["optimizer"])
+        if self.trainer.encoder_optimizer is not None and state["encoder_optimizer"] is not None:
+            self.trainer.encoder_optimizer.load_state_dict(state["encoder_optimizer"])

@@ -1,0 +1,189 @@
+"""The intrinsic reward of off-policy algorithms: added to each batch that is sampled, and never stored."""
+
+import copyreg
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
+
+from sb3_lwm.common.type_aliases import Observations, SequenceSamples, Transitions, map_observations
+from sb3_lwm.intrinsic.on_policy import encoder_samples
+from sb3_lwm.world_model import WorldModelTrainer
+
+
+class ReplayReward:
+    """
+    Adds the intrinsic reward of the present world model to the batches of DQN, QRDQN, SAC, TD3 and TQC, and trains the world
+    model on the transitions before each sampled one, which warm its hidden state up.
+
+    :param model: The algorithm
+    :param trainer: The trainer of the world model
+    :param warm_up: The number of transitions before each sampled one
+    :param scale: The function that returns the present factor of the normalised prediction errors
+    :raises ValueError: If the replay buffer of the algorithm is one that cannot be relabelled
+    """
+
+    def __init__(
+        self, model: OffPolicyAlgorithm, trainer: WorldModelTrainer, warm_up: int, scale: Callable[[], float]
+    ) -> None:
+        assert model.replay_buffer is not None
+        check_buffer(model.replay_buffer)
+        self.model = model
+        self.trainer = trainer
+        self.world_model = trainer.world_model
+        self.warm_up = warm_up
+        self.scale = scale
+
+    def attach(self) -> None:
+        """Let the replay buffer add the intrinsic reward to what is sampled."""
+        buffer = self.model.replay_buffer
+        assert buffer is not None
+        if not isinstance(buffer, _Relabelled):
+            buffer.__class__ = type(f"Relabelled{type(buffer).__name__}", (_Relabelled, type(buffer)), {})
+        buffer.intrinsic_reward = self  # type: ignore[attr-defined]
+
+    def detach(self) -> None:
+        """Let the replay buffer be as it was."""
+        buffer = self.model.replay_buffer
+        if isinstance(buffer, _Relabelled):
+            buffer.__class__ = type(buffer).__mro__[2]
+            del buffer.intrinsic_reward
+
+    def rewards(self, batch_inds: np.ndarray, env_indices: np.ndarray, env: VecNormalize | None) -> th.Tensor:
+        """
+        Make one predictor update on the windows that end with sampled transitions, and return their intrinsic rewards. The
+        prediction errors are those of the model before the update.
+
+        :param batch_inds: (B,) int, rows of the sampled transitions
+        :param env_indices: (B,) int, their environments
+        :param env: The VecNormalize that normalises observations, if there is one
+        :return: (B, 1) float
+        """
+        buffer, (rows, starts, is_stored) = self.model.replay_buffer, self._windows(batch_inds, env_indices)
+        observations = self._take("observations", rows, env_indices, env)
+        self.world_model.train()
+        self.world_model.encoder.update_statistics(map_observations(lambda part: part.flatten(0, 1), observations))
+        transitions = Transitions(
+            self.world_model.encode(observations),
+            self._actions(rows, env_indices),
+            th.as_tensor(starts, device=self.model.device),
+            self.world_model.encode(self._take("next_observations", rows, env_indices, env)),
+        )
+        assert buffer is not None
+        hidden = self.world_model.initial_hidden(len(batch_inds))
+        with th.enable_grad():
+            errors, losses, _ = self.world_model.transition_errors(transitions, hidden)
+            self.trainer.update_predictor(losses, th.as_tensor(is_stored, device=self.model.device))
+        self.world_model.normalizer.update(errors[-1])
+        rewards = self.scale() * self.world_model.normalizer(errors[-1])
+        self.trainer.note_intrinsic_rewards(rewards)
+        return rewards.unsqueeze(1)
+
+    def _windows(self, batch_inds: np.ndarray, env_indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return (T, B) rows of the windows, whether the hidden state is reset before each, and whether each is stored."""
+        buffer = self.model.replay_buffer
+        assert buffer is not None
+        offsets = np.arange(-self.warm_up, 1)[:, None]
+        rows = (batch_inds + offsets) % buffer.buffer_size
+        # rows between the oldest one and the sampled one
+        older = (batch_inds - buffer.pos) % buffer.buffer_size if buffer.full else batch_inds
+        is_stored = -offsets <= older
+        starts = ~is_stored
+        starts[1:] |= buffer.dones[rows[:-1], env_indices].astype(bool) | ~is_stored[:-1]
+        starts[0] = True
+        return rows, starts, is_stored
+
+    def _take(self, name: str, rows: np.ndarray, envs: np.ndarray, env: VecNormalize | None) -> Observations:
+        """Return the observations of these rows, as the policy sees them, on the device of the agent."""
+        buffer = self.model.replay_buffer
+        assert buffer is not None
+        observations = map_observations(lambda part: part[rows, envs], getattr(buffer, name))
+        normalized = buffer._normalize_obs(observations, env)
+        return map_observations(lambda part: th.as_tensor(part, device=self.model.device), normalized)
+
+    def _actions(self, rows: np.ndarray, envs: np.ndarray) -> th.Tensor:
+        """Return the actions of these rows."""
+        buffer = self.model.replay_buffer
+        assert buffer is not None
+        actions = th.as_tensor(buffer.actions[rows, envs], device=self.model.device)
+        return actions[..., 0].long() if isinstance(self.model.action_space, spaces.Discrete) else actions
+
+    def update_encoder(self) -> None:
+        """Make one update of the encoder of images, if there are windows that lie within one episode."""
+        window = self.trainer.encoder_window
+        buffer = self.model.replay_buffer
+        assert buffer is not None
+        if window > 0 and buffer.size() >= window and len(self._starts_within_episodes(1, window)[0]) > 0:
+            self.trainer.update_encoder(self.sample_windows)
+
+    def sample_windows(self, batch_size: int, sequence_length: int, within_episode: bool = True) -> SequenceSamples:
+        """
+        Draw windows of the replay that lie within one episode, from the global generator of PyTorch.
+
+        :param batch_size: The number of windows, ``B``
+        :param sequence_length: The number of rows of a window, ``T``
+        :param within_episode: Must be True
+        :return: (T, B) rows, of which only observations and actions have a meaning
+        """
+        starts, envs = self._starts_within_episodes(batch_size, sequence_length)
+        chosen = th.randint(len(starts), (batch_size,)).numpy()
+        buffer = self.model.replay_buffer
+        assert buffer is not None
+        rows = (starts[chosen] + np.arange(sequence_length)[:, None]) % buffer.buffer_size
+        envs = envs[chosen]
+        return encoder_samples(self._take("observations", rows, envs, None), self._actions(rows, envs))
+
+    def _starts_within_episodes(self, batch_size: int, sequence_length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return first rows and environments of windows within one episode, out of some that are drawn at random."""
+        buffer = self.model.replay_buffer
+        assert buffer is not None
+        n_windows = buffer.size() - sequence_length + 1
+        oldest = buffer.pos if buffer.full else 0
+        starts = oldest + th.randint(n_windows, (8 * batch_size + 64,)).numpy()
+        envs = th.randint(buffer.n_envs, (len(starts),)).numpy()
+        rows = (starts + np.arange(sequence_length - 1)[:, None]) % buffer.buffer_size
+        is_whole = ~buffer.dones[rows, envs].astype(bool).any(axis=0)
+        return starts[is_whole], envs[is_whole]
+
+
+def check_buffer(buffer: ReplayBuffer) -> None:
+    """
+    :param buffer: The replay buffer of the algorithm
+    :raises ValueError: If its transitions cannot be relabelled, with the remedy
+    """
+    if isinstance(buffer, HerReplayBuffer):
+        raise ValueError(
+            "IntrinsicRewardCallback: HerReplayBuffer changes the goals of stored transitions, whose order in time the world "
+            "model needs: use the default replay buffer."
+        )
+    if isinstance(buffer, NStepReplayBuffer):
+        raise ValueError("IntrinsicRewardCallback: NStepReplayBuffer adds the rewards of several steps up: use n_steps=1.")
+    if buffer.optimize_memory_usage:
+        raise ValueError(
+            "IntrinsicRewardCallback: optimize_memory_usage=True drops the final observations of episodes, which the world "
+            "model predicts: use optimize_memory_usage=False."
+        )
+
+
+class _Relabelled(ReplayBuffer):
+    """A replay buffer that adds the intrinsic reward when it is sampled; it is pickled as the buffer that it was."""
+
+    intrinsic_reward: ReplayReward
+
+    def _get_samples(self, batch_inds: np.ndarray, env: VecNormalize | None = None) -> Any:
+        # SB3 draws the environments inside this method: draw the same ones first
+        state = np.random.get_state()
+        env_indices = np.random.randint(0, high=self.n_envs, size=(len(batch_inds),))
+        np.random.set_state(state)
+        samples = super()._get_samples(batch_inds, env)
+        return samples._replace(rewards=samples.rewards + self.intrinsic_reward.rewards(batch_inds, env_indices, env))
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        state = {name: value for name, value in vars(self).items() if name != "intrinsic_reward"}
+        return copyreg.__newobj__, (type(self).__mro__[2],), state  # type: ignore[attr-defined]

@@ -1,0 +1,185 @@
+"""The intrinsic reward of on-policy algorithms: added to each rollout before the policy learns from it."""
+
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.utils import obs_as_tensor
+
+from sb3_lwm.common.type_aliases import Observations, SequenceSamples, Transitions, map_observations
+from sb3_lwm.world_model import WorldModelTrainer
+
+
+class RolloutReward:
+    """
+    Adds the intrinsic reward to the rollouts of A2C, PPO, TRPO, MaskablePPO and RecurrentPPO, and trains the world model on
+    them.
+
+    :param model: The algorithm
+    :param trainer: The trainer of the world model
+    :param n_passes: The number of passes of the world model over each rollout
+    :param chunk_length: The number of steps of truncated backpropagation through time
+    :param encoder_updates: The number of updates of the encoder of images after each rollout
+    """
+
+    def __init__(
+        self, model: OnPolicyAlgorithm, trainer: WorldModelTrainer, n_passes: int, chunk_length: int, encoder_updates: int
+    ) -> None:
+        self.model = model
+        self.trainer = trainer
+        self.world_model = trainer.world_model
+        self.n_passes = n_passes
+        self.chunk_length = chunk_length
+        self.encoder_updates = encoder_updates
+        # (n_envs, hidden_size), hidden state of the predictor at the start of the next rollout
+        self.hidden = self.world_model.initial_hidden(model.n_envs)
+        # final observations of the episodes that have ended in this rollout, None where they are not known
+        self._finals: dict[tuple[int, int], Any] = {}
+
+    def on_rollout_start(self) -> None:
+        """Forget the final observations of the last rollout."""
+        self._finals = {}
+
+    def on_step(self, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
+        """
+        Keep the final observations of episodes, which the rollout buffer does not store.
+
+        :param dones: (n_envs,) bool
+        :param infos: The info dictionaries of the environments
+        """
+        for env in np.flatnonzero(dones).tolist():
+            # a copy, since an environment may write every observation into the same array
+            final = infos[env].get("terminal_observation")
+            self._finals[self.model.rollout_buffer.pos, env] = None if final is None else map_observations(np.array, final)
+
+    def on_rollout_end(self, scale: float) -> None:
+        """
+        Add the intrinsic reward to the rewards of the rollout, on top of the bootstrap of time-outs, compute returns and
+        advantages again, and train the world model.
+
+        :param scale: The factor of the normalised prediction errors
+        """
+        transitions, counted, observations = self._read_rollout()
+        chunks = range(0, len(counted), self.chunk_length)
+        parts = [Transitions(*(part[start : start + self.chunk_length] for part in transitions)) for start in chunks]
+        hiddens, errors = [], []
+        with th.no_grad():
+            for part in parts:
+                hiddens.append(self.hidden)
+                part_errors, _, self.hidden = self.world_model.transition_errors(part, self.hidden)
+                errors.append(part_errors)
+            self.world_model.normalizer.update(th.cat(errors), counted)
+            rewards = scale * self.world_model.normalizer(th.cat(errors)).masked_fill(~counted, 0.0)
+        self._add_to_rollout(rewards.cpu().numpy())
+        for _ in range(self.n_passes):
+            for start, part, hidden in zip(chunks, parts, hiddens, strict=True):
+                _, losses, _ = self.world_model.transition_errors(part, hidden)
+                self.trainer.update_predictor(losses, counted[start : start + self.chunk_length])
+        self._update_encoder(observations)
+        self.trainer.note_intrinsic_rewards(rewards)
+
+    def _read_rollout(self) -> tuple[Transitions, th.Tensor, Observations]:
+        """Return the (T, B) transitions of the rollout, whether each next observation is known, and the observations."""
+        buffer, device = self.model.rollout_buffer, self.model.device
+        observations = map_observations(lambda part: th.as_tensor(part, device=device), buffer.observations)
+        self.world_model.encoder.update_statistics(map_observations(lambda part: part.flatten(0, 1), observations))
+        latents = self.world_model.encode(observations)
+        next_latents = th.cat((latents[1:], self._encode_last(self.model._last_obs)))
+        counted = th.ones(latents.shape[:2], dtype=th.bool, device=device)
+        places = [place for place, final in self._finals.items() if final is not None]
+        if places:
+            rows, envs = zip(*places, strict=True)
+            next_latents[list(rows), list(envs)] = self._encode_last(_stack([self._finals[place] for place in places]))[0]
+        for place, final in self._finals.items():
+            counted[place] = final is not None
+        actions = th.as_tensor(buffer.actions, device=device)
+        if isinstance(self.model.action_space, spaces.Discrete):
+            actions = actions[..., 0].long()
+        starts = th.as_tensor(buffer.episode_starts, device=device).bool()
+        return Transitions(latents, actions, starts, next_latents), counted, observations
+
+    def _encode_last(self, observations: Any) -> th.Tensor:
+        """Return the (1, B, Z) latents of (B, ...) observations in the shapes of the environments."""
+        shapes: Any = self.model.rollout_buffer.obs_shape
+
+        def as_tensor(part: np.ndarray, shape: Any) -> th.Tensor:
+            return th.as_tensor(np.asarray(part), device=self.model.device).reshape(1, -1, *shape)
+
+        if isinstance(observations, dict):
+            return self.world_model.encode({key: as_tensor(observations[key], shape) for key, shape in shapes.items()})
+        return self.world_model.encode(as_tensor(observations, shapes))
+
+    def _add_to_rollout(self, rewards: np.ndarray) -> None:
+        """Add (T, B) rewards to the rollout, and compute its returns and advantages again."""
+        model: Any = self.model
+        model.rollout_buffer.rewards += rewards
+        observations = obs_as_tensor(model._last_obs, model.device)
+        with th.no_grad():
+            # the locals of collect_rollouts do not have the values of the last observation in every algorithm
+            if hasattr(model, "_last_lstm_states"):
+                starts = th.as_tensor(model._last_episode_starts, dtype=th.float32, device=model.device)
+                values = model.policy.predict_values(observations, model._last_lstm_states.vf, starts)
+            else:
+                values = model.policy.predict_values(observations)
+        model.rollout_buffer.compute_returns_and_advantage(last_values=values, dones=model._last_episode_starts)
+
+    def _update_encoder(self, observations: Observations) -> None:
+        """Train the encoder of images, if there are windows of the rollout that lie within one episode."""
+        window = self.trainer.encoder_window
+        if window == 0 or len(self._window_starts(window)) == 0:
+            return
+        for _ in range(self.encoder_updates):
+            self.trainer.update_encoder(lambda *args, **kwargs: self.sample_windows(observations, *args, **kwargs))
+
+    def _window_starts(self, sequence_length: int) -> np.ndarray:
+        """Return the (k, 2) rows and environments where a window within one episode begins."""
+        starts = self.model.rollout_buffer.episode_starts
+        n_windows = len(starts) - sequence_length + 1
+        if n_windows <= 0:
+            return np.empty((0, 2), dtype=np.int64)
+        crosses = np.zeros((n_windows, starts.shape[1]), dtype=bool)
+        for step in range(1, sequence_length):
+            crosses |= starts[step : step + n_windows].astype(bool)
+        return np.argwhere(~crosses)
+
+    def sample_windows(
+        self, observations: Observations, batch_size: int, sequence_length: int, within_episode: bool = True
+    ) -> SequenceSamples:
+        """
+        Draw windows of the rollout that lie within one episode, from the global generator of PyTorch.
+
+        :param observations: (n_steps, n_envs, *observation shape)
+        :param batch_size: The number of windows, ``B``
+        :param sequence_length: The number of rows of a window, ``T``
+        :param within_episode: Must be True
+        :return: (T, B) rows, of which only observations and actions have a meaning
+        """
+        starts = self._window_starts(sequence_length)
+        rows, envs = starts[th.randint(len(starts), (batch_size,)).numpy()].T
+        rows = rows + np.arange(sequence_length)[:, None]
+        actions = th.as_tensor(self.model.rollout_buffer.actions[rows, envs], device=self.model.device)
+        if isinstance(self.model.action_space, spaces.Discrete):
+            actions = actions[..., 0].long()
+        return encoder_samples(map_observations(lambda part: part[rows, envs], observations), actions)
+
+
+def encoder_samples(observations: Observations, actions: th.Tensor) -> SequenceSamples:
+    """
+    :param observations: (T, B, *observation shape), windows that lie within one episode each
+    :param actions: (T, B) int64 or (T, B, *action shape)
+    :return: Samples for the update of an encoder, without rewards
+    """
+    shape = actions.shape[:2]
+    nothing = th.zeros(shape, device=actions.device)
+    flags = nothing.bool()
+    ids = np.zeros(shape[1], dtype=np.int64)
+    return SequenceSamples(observations, actions, nothing, flags, flags, flags, None, nothing[0], ids, nothing)
+
+
+def _stack(observations: list[Any]) -> Any:
+    """Stack observations of single environments."""
+    if isinstance(observations[0], dict):
+        return {key: np.stack([observation[key] for observation in observations]) for key in observations[0]}
+    return np.stack(observations)
