@@ -5,6 +5,7 @@ from copy import deepcopy
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
@@ -79,7 +80,7 @@ class RandomEnv(gym.Env[Any, Any]):
         self.steps += 1
         is_over = self.steps == self.EPISODE_LENGTH
         is_timeout = is_over and self.episodes % 2 == 0
-        return self.observation_space.sample(), float(action == 0), is_over and not is_timeout, is_timeout, {}
+        return self.observation_space.sample(), float(np.all(action == 0)), is_over and not is_timeout, is_timeout, {}
 
 
 VECTOR = spaces.Box(-1.0, 1.0, (3,))

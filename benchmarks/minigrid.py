@@ -1,0 +1,225 @@
+"""
+Exploration tasks of MiniGrid, with the intrinsic reward of the latent world model and without it::
+
+    OMP_NUM_THREADS=1 python benchmarks/minigrid.py --jobs 2 --runs minigrid_runs --output benchmarks/results/minigrid.csv
+
+Each training is one command of the RL Zoo with settings that ship (``hyperparams/minigrid-ppo.yml``), in a folder of its own
+in ``--runs``. A finished training is not repeated; one that was interrupted begins again. The CSV gets a row for each
+50 000 steps of a training: the mean return and the success rate of the episodes that ended in them. Rows of other trainings
+in the CSV stay, so ``--tasks``, ``--agents`` and ``--seeds`` make the table in parts. ``--figure`` draws the curves of all
+seeds in the CSV.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from stable_baselines3.common.monitor import get_monitor_files
+from tqdm import tqdm
+from versions import VERSIONS
+
+from sb3_lwm.common.files import whole_file
+from sb3_lwm.figures import save_figure
+
+INTERVAL = 50_000
+# the number of steps of each task
+TASKS = {
+    "MiniGrid-MultiRoom-N4-S5-v0": 1_500_000,
+    "MiniGrid-MultiRoom-N7-S4-v0": 1_500_000,
+    "MiniGrid-KeyCorridorS3R2-v0": 1_200_000,
+    "MiniGrid-KeyCorridorS3R3-v0": 2_500_000,
+}
+
+
+class Agent(NamedTuple):
+    """An algorithm with its settings."""
+
+    algo: str
+    conf_file: str
+    params: tuple[str, ...] = ()
+
+
+AGENTS = {
+    "ppo + bonus": Agent("ppo", "minigrid-ppo"),
+    "ppo": Agent("ppo", "minigrid-ppo", ("callback:None",)),
+}
+
+
+class Cell(NamedTuple):
+    """A training."""
+
+    task: str
+    agent: str
+    seed: int
+    steps: int
+    folder: Path
+
+    @property
+    def run(self) -> Path:
+        """:return: The folder of its run"""
+        return self.folder / AGENTS[self.agent].algo / f"{self.task}_1"
+
+    @property
+    def record(self) -> Path:
+        """:return: The file that a finished training has: its CPU seconds and the versions of packages"""
+        return self.folder / "finished.json"
+
+    def command(self) -> list[str]:
+        """:return: The command of the RL Zoo"""
+        agent = AGENTS[self.agent]
+        what = ["--algo", agent.algo, "--env", self.task, "--seed", str(self.seed), "-n", str(self.steps)]
+        how = ["--num-threads", "1", "--eval-freq", "-1", "--verbose", "0", "-f", str(self.folder)]
+        conf = ["--conf-file", str(Path(__file__).parents[1] / "hyperparams" / f"{agent.conf_file}.yml")]
+        return [
+            sys.executable,
+            "-m",
+            "sb3_lwm.zoo",
+            "train",
+            *what,
+            *how,
+            *conf,
+            *(["-params", *agent.params] * bool(agent.params)),
+        ]
+
+
+def train(cell: Cell) -> "subprocess.Popen[bytes]":
+    """
+    :param cell: A training that is not finished
+    :return: Its process, whose output is in a file of its folder
+    """
+    shutil.rmtree(cell.folder, ignore_errors=True)
+    cell.folder.mkdir(parents=True)
+    with open(cell.folder / "output.txt", "wb") as file:
+        return subprocess.Popen(cell.command(), stdout=file, stderr=file, env={"OMP_NUM_THREADS": "1", **os.environ})
+
+
+def train_all(cells: list[Cell], jobs: int) -> None:
+    """
+    :param cells: The trainings that are not finished
+    :param jobs: The number of trainings at a time
+    :raises SystemExit: If a training fails; names its output
+    """
+    waiting, running = list(cells), dict[int, tuple[Cell, float]]()
+    failed = []
+    with tqdm(total=len(cells), desc="Training", unit="training", mininterval=1.0, disable=None) as bar:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                running[train(waiting[0]).pid] = (waiting.pop(0), time.monotonic())
+            # the CPU time of a process is known when it ends
+            pid, status, usage = os.wait4(-1, 0)
+            cell, started = running.pop(pid)
+            if status == 0:
+                seconds = {"cpu_seconds": usage.ru_utime + usage.ru_stime, "wall_seconds": time.monotonic() - started}
+                with whole_file(cell.record) as temporary:
+                    temporary.write_text(json.dumps({**seconds, **VERSIONS}), encoding="utf-8")
+            else:
+                failed.append(f"{cell.agent} on {cell.task}, seed {cell.seed}, has failed: see {cell.folder / 'output.txt'}")
+            bar.update()
+    if failed:
+        raise SystemExit("\n".join(failed))
+
+
+def curve(cell: Cell) -> pd.DataFrame:
+    """
+    :param cell: A finished training
+    :return: The mean return and the success rate of the episodes that ended in each interval
+    """
+    files = get_monitor_files(str(cell.run))
+    tables = [pd.read_csv(file, skiprows=1, dtype=float).assign(env=number) for number, file in enumerate(files)]
+    episodes = pd.concat(tables, ignore_index=True)
+    # a step of the training is a step of one environment; all environments take theirs together
+    steps = episodes.groupby("env").l.cumsum() * len(files)
+    episodes = episodes[steps <= cell.steps].assign(steps=np.ceil(steps / INTERVAL) * INTERVAL, success=episodes.r > 0)
+    groups = episodes.groupby("steps")
+    table = pd.DataFrame({"mean_return": groups.r.mean(), "success": groups.success.mean(), "episodes": groups.size()})
+    record = json.loads(cell.record.read_text(encoding="utf-8"))
+    return table.reset_index().assign(task=cell.task, agent=cell.agent, seed=cell.seed, total_steps=cell.steps, **record)
+
+
+KEY = ["task", "agent", "seed", "total_steps"]
+
+
+def add_to(path: Path, results: pd.DataFrame) -> pd.DataFrame:
+    """
+    :param path: A CSV, which need not exist
+    :param results: New rows
+    :return: The new rows, and those of other trainings in the CSV
+    """
+    if path.exists():
+        earlier = pd.read_csv(path)
+        old, new = (pd.MultiIndex.from_frame(part[KEY]) for part in (earlier, results))
+        results = pd.concat([earlier[~old.isin(new)], results], ignore_index=True)
+    first = [*KEY, "steps", "mean_return", "success", "episodes"]
+    ordered = results[[*first, *(name for name in results if name not in first)]]
+    return ordered.sort_values([*KEY, "steps"], ignore_index=True)
+
+
+def draw(results: pd.DataFrame, path: Path) -> None:
+    """
+    :param results: The rows of the CSV
+    :param path: The picture to write: the success rate against steps, a panel for each task, a thin line for each seed
+    """
+    import matplotlib.pyplot as plt
+
+    tasks = list(dict.fromkeys(results.task))
+    figure, axes = plt.subplots(
+        1, len(tasks), figsize=(4.2 * len(tasks), 3.2), squeeze=False, sharey=True, layout="constrained"
+    )
+    colours = {agent: f"C{number}" for number, agent in enumerate(sorted(set(results.agent), reverse=True))}
+    for axis, task in zip(axes[0], tasks, strict=True):
+        for (agent, _), rows in results[results.task == task].groupby(["agent", "seed"]):
+            axis.plot(rows.steps / 1e6, rows.success, color=colours[agent], linewidth=1.0, alpha=0.8)
+        axis.set_title(task.removeprefix("MiniGrid-").removesuffix("-v0"), fontsize=10)
+        axis.set_xlabel("million steps")
+        axis.set_ylim(-0.03, 1.03)
+    axes[0, 0].set_ylabel("success rate of training episodes")
+    handles = [plt.Line2D([], [], color=colour, label=agent) for agent, colour in colours.items()]
+    axes[0, 0].legend(handles=handles, loc="upper left", frameon=False)
+    save_figure(figure, path)
+
+
+def parse() -> argparse.Namespace:
+    """:return: The options of the command line"""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=list(AGENTS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[100, 101, 102])
+    parser.add_argument("--steps", type=int, help="The number of steps, by default that of the task")
+    parser.add_argument("--jobs", type=int, default=1, help="The number of trainings at a time")
+    parser.add_argument("--runs", type=Path, default=Path("minigrid_runs"), help="The folder of the trainings")
+    parser.add_argument("--output", type=Path, required=True, help="The CSV to write")
+    parser.add_argument("--figure", type=Path, help="The picture to draw of all rows in the CSV, PNG or SVG")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train, write the CSV, print a table, draw the picture."""
+    options = parse()
+    cells = []
+    for seed, task, agent in itertools.product(options.seeds, options.tasks, options.agents):
+        steps = options.steps or TASKS[task]
+        folder = options.runs.resolve() / f"{task}_{agent.replace(' ', '')}_{seed}_{steps}"
+        cells.append(Cell(task, agent, seed, steps, folder))
+    train_all([cell for cell in cells if not cell.record.exists()], options.jobs)
+    results = add_to(options.output, pd.concat([curve(cell) for cell in cells], ignore_index=True))
+    with whole_file(options.output) as temporary:
+        results.to_csv(temporary, index=False, float_format="%.6g")
+    last = results[results.steps > results.total_steps - 2 * INTERVAL].groupby([*KEY])[
+        ["mean_return", "success", "cpu_seconds"]
+    ]
+    print(last.mean().round(3).to_string())
+    if options.figure:
+        draw(results, options.figure)
+
+
+if __name__ == "__main__":
+    main()
