@@ -79,16 +79,8 @@ class Cell(NamedTuple):
         what = ["--algo", agent.algo, "--env", self.task, "--seed", str(self.seed), "-n", str(self.steps)]
         how = ["--num-threads", "1", "--eval-freq", "-1", "--verbose", "0", "-f", str(self.folder)]
         conf = ["--conf-file", str(Path(__file__).parents[1] / "hyperparams" / f"{agent.conf_file}.yml")]
-        return [
-            sys.executable,
-            "-m",
-            "sb3_lwm.zoo",
-            "train",
-            *what,
-            *how,
-            *conf,
-            *(["-params", *agent.params] * bool(agent.params)),
-        ]
+        changes = ["-params", *agent.params] if agent.params else []
+        return [sys.executable, "-m", "sb3_lwm.zoo", "train", *what, *how, *conf, *changes]
 
 
 def train(cell: Cell) -> "subprocess.Popen[bytes]":
@@ -108,16 +100,20 @@ def train_all(cells: list[Cell], jobs: int) -> None:
     :param jobs: The number of trainings at a time
     :raises SystemExit: If a training fails; names its output
     """
-    waiting, running = list(cells), dict[int, tuple[Cell, float]]()
+    waiting = list(cells)
+    running: dict[int, tuple[Cell, float, subprocess.Popen[bytes]]] = {}
     failed = []
     with tqdm(total=len(cells), desc="Training", unit="training", mininterval=1.0, disable=None) as bar:
         while waiting or running:
             while waiting and len(running) < jobs:
-                running[train(waiting[0]).pid] = (waiting.pop(0), time.monotonic())
+                cell = waiting.pop(0)
+                process = train(cell)
+                running[process.pid] = (cell, time.monotonic(), process)
             # the CPU time of a process is known when it ends
             pid, status, usage = os.wait4(-1, 0)
-            cell, started = running.pop(pid)
-            if status == 0:
+            cell, started, process = running.pop(pid)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if process.returncode == 0:
                 seconds = {"cpu_seconds": usage.ru_utime + usage.ru_stime, "wall_seconds": time.monotonic() - started}
                 with whole_file(cell.record) as temporary:
                     temporary.write_text(json.dumps({**seconds, **VERSIONS}), encoding="utf-8")
@@ -171,9 +167,8 @@ def draw(results: pd.DataFrame, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     tasks = list(dict.fromkeys(results.task))
-    figure, axes = plt.subplots(
-        1, len(tasks), figsize=(4.2 * len(tasks), 3.2), squeeze=False, sharey=True, layout="constrained"
-    )
+    size = (4.2 * len(tasks), 3.2)
+    figure, axes = plt.subplots(1, len(tasks), figsize=size, squeeze=False, sharey=True, layout="constrained")
     colours = {agent: f"C{number}" for number, agent in enumerate(sorted(set(results.agent), reverse=True))}
     for axis, task in zip(axes[0], tasks, strict=True):
         for (agent, _), rows in results[results.task == task].groupby(["agent", "seed"]):
@@ -213,10 +208,8 @@ def main() -> None:
     results = add_to(options.output, pd.concat([curve(cell) for cell in cells], ignore_index=True))
     with whole_file(options.output) as temporary:
         results.to_csv(temporary, index=False, float_format="%.6g")
-    last = results[results.steps > results.total_steps - 2 * INTERVAL].groupby([*KEY])[
-        ["mean_return", "success", "cpu_seconds"]
-    ]
-    print(last.mean().round(3).to_string())
+    last = results[results.steps > results.total_steps - 2 * INTERVAL].groupby(KEY)
+    print(last[["mean_return", "success", "cpu_seconds"]].mean().round(3).to_string())
     if options.figure:
         draw(results, options.figure)
 

@@ -1,5 +1,6 @@
 """The callback that adds the intrinsic reward to other algorithms, used as a user would."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,11 @@ def envs(
     return make_vec_env(cls, 2, seed=0, env_kwargs={"observation_space": observation_space, "action_space": action_space})
 
 
+def make(algorithm: Any, policy: str, env: Any, kwargs: dict[str, Any]) -> Any:
+    # a copy, since some algorithms write into their policy_kwargs
+    return algorithm(policy, env, **deepcopy(kwargs))
+
+
 def callback(**kwargs: Any) -> IntrinsicRewardCallback:
     return IntrinsicRewardCallback(**{"world_model_kwargs": SMALL, **kwargs})
 
@@ -72,7 +78,7 @@ OFF_POLICY = [
 def test_on_policy_algorithms_learn_with_the_intrinsic_reward(
     algorithm: Any, policy: str, action_space: spaces.Space | None, kwargs: dict[str, Any]
 ) -> None:
-    model = algorithm(policy, envs(action_space=action_space), **kwargs)
+    model = make(algorithm, policy, envs(action_space=action_space), kwargs)
     bonus = callback()
     model.learn(2000 if algorithm is A2C else 400, callback=bonus)
     assert bonus.trainer is not None and bonus.trainer.world_model.n_updates > 0
@@ -81,7 +87,7 @@ def test_on_policy_algorithms_learn_with_the_intrinsic_reward(
 
 def test_maskable_ppo_learns_with_the_intrinsic_reward() -> None:
     bonus = callback()
-    MaskablePPO("MlpPolicy", envs(cls=MaskedEnv), **PPO_KWARGS).learn(200, callback=bonus)
+    make(MaskablePPO, "MlpPolicy", envs(cls=MaskedEnv), PPO_KWARGS).learn(200, callback=bonus)
     assert bonus.trainer is not None and bonus.trainer.world_model.n_updates > 0
 
 
@@ -89,7 +95,7 @@ def test_maskable_ppo_learns_with_the_intrinsic_reward() -> None:
 def test_off_policy_algorithms_learn_with_the_intrinsic_reward(
     algorithm: Any, action_space: spaces.Space | None, kwargs: dict[str, Any]
 ) -> None:
-    model = algorithm("MlpPolicy", envs(action_space=action_space), **kwargs)
+    model = make(algorithm, "MlpPolicy", envs(action_space=action_space), kwargs)
     bonus = callback(warm_up=4)
     model.learn(200, callback=bonus)
     assert bonus.trainer is not None and bonus.trainer.world_model.n_updates > 0
@@ -100,7 +106,7 @@ def test_off_policy_algorithms_learn_with_the_intrinsic_reward(
 
 @pytest.mark.parametrize("algorithm", [PPO, DQN])
 def test_dict_observations(algorithm: Any) -> None:
-    model = algorithm("MultiInputPolicy", envs(DICT), **(PPO_KWARGS if algorithm is PPO else REPLAY))
+    model = make(algorithm, "MultiInputPolicy", envs(DICT), (PPO_KWARGS if algorithm is PPO else REPLAY))
     bonus = callback()
     model.learn(100, callback=bonus)
     assert bonus.trainer is not None and bonus.trainer.world_model.latent_size == 7
@@ -109,7 +115,7 @@ def test_dict_observations(algorithm: Any) -> None:
 @pytest.mark.parametrize("algorithm", [PPO, DQN])
 @pytest.mark.parametrize("space", [spaces.Discrete(5), spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(4)])
 def test_discrete_observations(algorithm: Any, space: spaces.Space) -> None:
-    model = algorithm("MlpPolicy", envs(space), **(PPO_KWARGS if algorithm is PPO else REPLAY))
+    model = make(algorithm, "MlpPolicy", envs(space), (PPO_KWARGS if algorithm is PPO else REPLAY))
     bonus = callback()
     model.learn(100, callback=bonus)
     assert bonus.trainer is not None and bonus.trainer.world_model.latent_size in (4, 5)
@@ -119,7 +125,7 @@ def test_discrete_observations(algorithm: Any, space: spaces.Space) -> None:
 @pytest.mark.parametrize("objective", ["w-mse", "inverse-dynamics", "cpc", "random"])
 def test_the_encoder_of_images_is_trained(algorithm: Any, objective: str) -> None:
     kwargs = {**(PPO_KWARGS if algorithm is PPO else REPLAY), "policy_kwargs": {}}
-    model = algorithm("CnnPolicy", envs(spaces.Box(0, 255, (36, 36, 1), np.uint8)), **kwargs)
+    model = make(algorithm, "CnnPolicy", envs(spaces.Box(0, 255, (36, 36, 1), np.uint8)), kwargs)
     # windows that fit into episodes of seven steps
     objective_kwargs = {"batch_size": 8, "sequence_length": 3}
     bonus = callback(
@@ -136,7 +142,7 @@ def test_the_encoder_of_images_is_trained(algorithm: Any, objective: str) -> Non
 def test_the_model_sees_normalised_observations_of_vec_normalize() -> None:
     env = VecNormalize(envs(spaces.Box(100.0, 200.0, (3,))))
     bonus = callback()
-    PPO("MlpPolicy", env, **PPO_KWARGS).learn(200, callback=bonus)
+    make(PPO, "MlpPolicy", env, PPO_KWARGS).learn(200, callback=bonus)
     assert bonus.trainer is not None
     mean = bonus.trainer.world_model.encoder.encoders["observation"].standardizer.mean
     assert mean.abs().max() < 5.0
@@ -149,28 +155,30 @@ def test_the_model_sees_normalised_observations_of_vec_normalize() -> None:
 def test_a_scale_of_zero_leaves_the_training_as_it_is_to_the_last_bit(
     algorithm: Any, policy: str, kwargs: dict[str, Any]
 ) -> None:
-    plain = algorithm(policy, envs(), **kwargs).learn(200)
-    with_callback = algorithm(policy, envs(), **kwargs).learn(200, callback=callback(intrinsic_reward_scale=0.0))
+    plain = make(algorithm, policy, envs(), kwargs).learn(200)
+    with_callback = make(algorithm, policy, envs(), kwargs).learn(200, callback=callback(intrinsic_reward_scale=0.0))
     assert all(np.array_equal(one, other) for one, other in zip(weights(plain), weights(with_callback), strict=True))
 
 
 def test_maskable_ppo_with_a_scale_of_zero_is_the_same_to_the_last_bit() -> None:
-    plain = MaskablePPO("MlpPolicy", envs(cls=MaskedEnv), **PPO_KWARGS).learn(100)
-    other = MaskablePPO("MlpPolicy", envs(cls=MaskedEnv), **PPO_KWARGS).learn(100, callback=callback(intrinsic_reward_scale=0))
+    plain = make(MaskablePPO, "MlpPolicy", envs(cls=MaskedEnv), PPO_KWARGS).learn(100)
+    other = make(MaskablePPO, "MlpPolicy", envs(cls=MaskedEnv), PPO_KWARGS).learn(
+        100, callback=callback(intrinsic_reward_scale=0)
+    )
     assert all(np.array_equal(one, two) for one, two in zip(weights(plain), weights(other), strict=True))
 
 
 @pytest.mark.parametrize("algorithm", [DQN, PPO])
 def test_same_seed_same_training(algorithm: Any) -> None:
     kwargs = PPO_KWARGS if algorithm is PPO else REPLAY
-    first, second = (algorithm("MlpPolicy", envs(), **kwargs).learn(200, callback=callback()) for _ in range(2))
+    first, second = (make(algorithm, "MlpPolicy", envs(), kwargs).learn(200, callback=callback()) for _ in range(2))
     assert all(np.array_equal(one, other) for one, other in zip(weights(first), weights(second), strict=True))
 
 
 @pytest.mark.parametrize(("algorithm", "kwargs"), [(PPO, PPO_KWARGS), (DQN, REPLAY)])
 def test_saved_weights_are_taken_up_again(algorithm: Any, kwargs: dict[str, Any], tmp_path: Path) -> None:
     bonus = callback()
-    model = algorithm("MlpPolicy", envs(), **kwargs).learn(100, callback=bonus)
+    model = make(algorithm, "MlpPolicy", envs(), kwargs).learn(100, callback=bonus)
     bonus.save(tmp_path / "world_model.pth")
     loaded = callback()
     loaded.load(tmp_path / "world_model.pth")
@@ -189,12 +197,12 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
 
 def test_a_world_model_of_other_sizes_is_refused(tmp_path: Path) -> None:
     bonus = callback()
-    PPO("MlpPolicy", envs(), **PPO_KWARGS).learn(40, callback=bonus)
+    make(PPO, "MlpPolicy", envs(), PPO_KWARGS).learn(40, callback=bonus)
     bonus.save(tmp_path / "world_model.pth")
     other = callback()
     other.load(tmp_path / "world_model.pth")
     with pytest.raises(ValueError, match="does not fit"):
-        PPO("MlpPolicy", envs(spaces.Box(-1.0, 1.0, (5,))), **PPO_KWARGS).learn(40, callback=other)
+        make(PPO, "MlpPolicy", envs(spaces.Box(-1.0, 1.0, (5,))), PPO_KWARGS).learn(40, callback=other)
 
 
 def test_save_before_the_first_training_is_refused(tmp_path: Path) -> None:
@@ -208,14 +216,14 @@ def test_the_replay_is_pickled_as_the_buffer_that_it_was(tmp_path: Path) -> None
             super()._on_rollout_end()
             self.model.save_replay_buffer(tmp_path / "replay")  # type: ignore[attr-defined]
 
-    model = DQN("MlpPolicy", envs(), **REPLAY).learn(100, callback=SavesReplay(world_model_kwargs=SMALL))
+    model = make(DQN, "MlpPolicy", envs(), REPLAY).learn(100, callback=SavesReplay(world_model_kwargs=SMALL))
     model.load_replay_buffer(tmp_path / "replay")
     assert model.replay_buffer is not None and type(model.replay_buffer).__name__ == "ReplayBuffer"
     assert not hasattr(model.replay_buffer, "intrinsic_reward")
 
 
 def test_scalars_and_the_return_of_the_environment(capsys: pytest.CaptureFixture[str]) -> None:
-    model = PPO("MlpPolicy", envs(), verbose=1, **PPO_KWARGS)
+    model = make(PPO, "MlpPolicy", envs(), {**PPO_KWARGS, "verbose": 1})
     model.learn(80, callback=callback(intrinsic_reward_scale=100.0))
     output = capsys.readouterr().out
     assert "world_model/" in output and "intrinsic_reward_mean" in output
@@ -247,12 +255,12 @@ def test_arguments_that_cannot_work_are_refused(kwargs: dict[str, Any], message:
 
 def test_an_unknown_normaliser_is_refused_when_the_training_starts() -> None:
     with pytest.raises(ValueError, match="intrinsic_reward_normalizer='other'"):
-        PPO("MlpPolicy", envs(), **PPO_KWARGS).learn(40, callback=callback(intrinsic_reward_normalizer="other"))
+        make(PPO, "MlpPolicy", envs(), PPO_KWARGS).learn(40, callback=callback(intrinsic_reward_normalizer="other"))
 
 
 def test_a_chunk_longer_than_the_rollout_is_refused() -> None:
     with pytest.raises(ValueError, match="chunk_length=32 is longer than a rollout of n_steps=20"):
-        PPO("MlpPolicy", envs(), **PPO_KWARGS).learn(40, callback=callback(chunk_length=32))
+        make(PPO, "MlpPolicy", envs(), PPO_KWARGS).learn(40, callback=callback(chunk_length=32))
 
 
 def test_lwm_dqn_has_a_world_model_of_its_own() -> None:
@@ -267,7 +275,7 @@ def test_algorithms_without_transitions_are_refused() -> None:
 
 
 def test_two_callbacks_are_refused_but_one_after_the_other_is_not() -> None:
-    model = PPO("MlpPolicy", envs(), **PPO_KWARGS)
+    model = make(PPO, "MlpPolicy", envs(), PPO_KWARGS)
     with pytest.raises(ValueError, match="Two IntrinsicRewardCallbacks"):
         model.learn(40, callback=[callback(), callback()])
     model.learn(40, callback=callback())
@@ -282,4 +290,4 @@ def test_replays_that_cannot_be_relabelled_are_refused(kwargs: dict[str, Any], m
     if "optimize_memory_usage" in kwargs:
         kwargs = {**kwargs, "replay_buffer_kwargs": {"handle_timeout_termination": False}}
     with pytest.raises(ValueError, match=message):
-        DQN("MlpPolicy", envs(), **REPLAY, **kwargs).learn(40, callback=callback())
+        make(DQN, "MlpPolicy", envs(), {**REPLAY, **kwargs}).learn(40, callback=callback())
