@@ -18,8 +18,8 @@ class ErrorReporter(gym.Wrapper):
     """
     Writes an error of its environment into a file, and raises it.
 
-    :param env: the environment
-    :param path: of the file
+    :param env: The environment
+    :param path: The path of the file
     """
 
     def __init__(self, env: gym.Env, path: Path) -> None:
@@ -75,22 +75,22 @@ class ReportingSubprocVecEnv(SubprocVecEnv):
 
     def reset(self) -> VecEnvObs:
         """
-        :return: as there
-        :raises RuntimeError: with the error of an environment
+        :return: The first observations, as of ``SubprocVecEnv``
+        :raises RuntimeError: If an environment fails, with its error
         """
         return self._ask(super().reset)
 
     def step_async(self, actions: np.ndarray) -> None:
         """
-        :param actions: as there
-        :raises RuntimeError: with the error of an environment
+        :param actions: (n_envs, ...), the actions, as of ``SubprocVecEnv``
+        :raises RuntimeError: If an environment has failed, with its error
         """
         self._ask(super().step_async, actions)
 
     def step_wait(self) -> VecEnvStepReturn:
         """
-        :return: as there
-        :raises RuntimeError: with the error of an environment
+        :return: The results of the step, as of ``SubprocVecEnv``
+        :raises RuntimeError: If an environment fails, with its error
         """
         return self._ask(super().step_wait)
 

@@ -1,4 +1,4 @@
-"""Makes the Zoo know the algorithm: its class, what Optuna may choose for it, and its ``ExperimentManager``."""
+"""Registers the algorithm with the Zoo: its class, its search space for Optuna, and its ``ExperimentManager``."""
 
 import importlib
 from types import ModuleType

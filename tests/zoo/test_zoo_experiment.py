@@ -1,4 +1,4 @@
-"""What the manager of lwm_dqn does beside the Zoo's own, with real trainings."""
+"""The manager of lwm_dqn: its differences from the Zoo's own class, in real experiments."""
 
 import argparse
 import gc

@@ -11,7 +11,6 @@ import pytest
 
 from sb3_lwm.zoo import processes
 
-# the child has sessions and signals of its own, and says when it is ready
 STUBBORN = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
 OBEDIENT = """if True:
     import time

@@ -1,8 +1,8 @@
 """
 ``python -m sb3_lwm.zoo embeddings``: a trajectory of an Atari game in the embeddings of several encoders (LWM, figure 3).
 
-Each encoder (W-MSE, inverse dynamics, CPC, random) learns from the same play, without an agent. Then each
-of them embeds a trajectory that none of them has seen, and t-SNE lays it out in a plane: coloured by time, numbered along the
+Each encoder (W-MSE, inverse dynamics, CPC, random) learns from the same play, without an agent. Then each of
+them embeds a trajectory that none of them has seen, and t-SNE lays it out in a plane: coloured by time, numbered along the
 way, beside its key frames, as PNG and SVG. The encoders stay in the output folder; a second call with the same play and
 settings trains nothing.
 """
@@ -27,7 +27,7 @@ from sb3_lwm.world_model.objectives import OBJECTIVES
 from sb3_lwm.zoo.commands.option_types import integer_from, positive_number
 
 RANDOM = "random"
-# the random agent's trajectory is the longest of the episodes that begin in so many frames of other random play
+# Number of frames of other random play, whose longest episode is the trajectory of the random agent
 TRAJECTORY_FRAMES = 2000
 
 

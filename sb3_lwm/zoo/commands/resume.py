@@ -49,7 +49,7 @@ def read_settings(folder: Path) -> tuple[argparse.Namespace, dict[str, Any]]:
     except yaml.YAMLError as error:
         raise ValueError(f"The settings beside {found[0]} cannot be read: {error}") from error
     if options["algo"] != ALGORITHM or options["optimize_hyperparameters"]:
-        raise ValueError(f"{folder} is no training of {ALGORITHM}, which alone can be resumed.")
+        raise ValueError(f"{folder} is not a training of {ALGORITHM}: only such a training can be resumed.")
     return argparse.Namespace(**options), hyperparameters
 
 

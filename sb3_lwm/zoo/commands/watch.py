@@ -1,8 +1,8 @@
 """
-``python -m sb3_lwm.zoo watch``: a trained agent in the terminal, and how new each step was to it.
+``python -m sb3_lwm.zoo watch``: a trained agent in the terminal, with the intrinsic reward of each step.
 
 It plays one episode in an environment that draws itself as text, such as the labyrinths; then the steps are shown one after
-the other, with the intrinsic reward as a bar. Where the output is no terminal, all steps are printed at once.
+the other, with the intrinsic reward as a bar. Where the output is not a terminal, all steps are printed at once.
 """
 
 import argparse

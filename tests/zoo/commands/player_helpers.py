@@ -1,4 +1,4 @@
-"""Runs as the Zoo leaves them behind, for the commands that play what was trained."""
+"""Runs like those of the Zoo, for the commands that play with a trained agent."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def write_settings(run: Path, env_id: str, settings: dict[str, Any], env_kwargs:
 
 def train_labyrinth(folder: Path, algo: str = "lwm_dqn", env_id: str = "POL-v0", **kwargs: Any) -> None:
     """
-    Leave a run behind; nothing is learned.
+    Create the folder of a run with a model that has learned nothing.
 
     :param folder: The folder of the logs
     :param algo: ``"lwm_dqn"`` or ``"dqn"``

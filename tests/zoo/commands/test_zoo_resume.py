@@ -1,4 +1,4 @@
-"""A run of the Zoo that goes on where it was stopped."""
+"""``resume`` continues a run of the Zoo that was stopped."""
 
 import shutil
 import signal
@@ -88,7 +88,9 @@ def test_a_resumed_run_that_sigterm_ends_has_a_model(logs: Path, monkeypatch: py
     assert LWMDQN.load(run / "POL-v0.zip").num_timesteps < 400
 
 
-def test_a_pretrained_agent_says_what_is_lost(logs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_warning_names_the_parts_that_a_pretrained_agent_lacks(
+    logs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     trained = logs / "lwm_dqn" / "POL-v0_1" / "POL-v0.zip"
     hyperparameters = [f"{name}:{value!r}" for name, value in SETTINGS.items() if name != "policy_kwargs"]
     monkeypatch.setattr(sys, "argv", [])
@@ -106,7 +108,7 @@ def test_only_a_run_can_be_resumed(logs: Path, tmp_path: Path) -> None:
     options = {"algo": "lwm_dqn", "optimize_hyperparameters": True}
     (settings / "args.yml").write_text(yaml.safe_dump(options))
     (settings / "config.yml").write_text("{}")
-    with pytest.raises(ValueError, match="is no training of lwm_dqn"):
+    with pytest.raises(ValueError, match="is not a training of lwm_dqn"):
         read_settings(settings.parent)
     (settings / "args.yml").write_text("!!python/object/apply:os.system ['true']")
     with pytest.raises(ValueError, match="cannot be read"):

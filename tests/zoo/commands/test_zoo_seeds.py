@@ -1,4 +1,4 @@
-"""Several seeds with one command, and what the Zoo's plots make of them."""
+"""``seeds`` trains several seeds with one command, and the Zoo's plots draw them."""
 
 import importlib.util
 import json
