@@ -21,7 +21,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from sb3_lwm.common.files import whole_file
 from sb3_lwm.envs.labyrinth import PartiallyObservableLabyrinthEnv
 from sb3_lwm.figures import watch_episode
-from sb3_lwm.zoo import evaluate, record, register
+from sb3_lwm.zoo import register
+from sb3_lwm.zoo.commands.player import add_player_options, parse_player_options
+from sb3_lwm.zoo.commands.record import load_policy
 
 
 class Walk(gym.Wrapper[Any, Any, Any, Any]):
@@ -55,15 +57,14 @@ def main() -> None:
     """Play the episode, write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     register()
-    evaluate.add_player_options(parser)
+    add_player_options(parser)
     parser.add_argument("--output", type=Path, required=True, help="JSON to write")
-    options = parser.parse_args()
-    evaluate.check_player_options(parser, options)
+    options = parse_player_options(parser, None)
     if options.max_episode_steps is not None:
         parser.error(f"--max-episode-steps {options.max_episode_steps}: of Atari games only, leave it out.")
     if not options.env.startswith("POL-"):
         parser.error(f"--env {options.env}: it has to be a labyrinth, such as POL-5x5-v0.")
-    policy, _ = record.load_policy(options)
+    policy, _ = load_policy(options)
     set_random_seed(options.seed)
     walk = Walk(gym.make(options.env, render_mode="ansi", **(options.env_kwargs or {})))
     env = DummyVecEnv([lambda: Monitor(gym.wrappers.RenderCollection(walk, reset_clean=False))])

@@ -27,7 +27,9 @@ from versions import VERSIONS
 
 from sb3_lwm.common.evaluation import play_games
 from sb3_lwm.common.exploration import explore
-from sb3_lwm.zoo import evaluate, register
+from sb3_lwm.zoo import register
+from sb3_lwm.zoo.commands import evaluate
+from sb3_lwm.zoo.commands.player import load_player, make_env
 from sb3_lwm.zoo.registration import ALGORITHM
 
 EVALUATION_SEED = 10_000  # its environments' seeds are those of no training run
@@ -99,10 +101,10 @@ def score(
     where = ["--env-kwargs", *env_kwargs] if env_kwargs else []
     random = ["--eps", str(eps)] if algo == ALGORITHM and eps is not None else []
     options = evaluate.parse([*which, *how, *when, *where, *random])
-    model, path, deterministic = evaluate.load_player(options)
+    model, path, deterministic = load_player(options)
     player = model if algo == ALGORITHM or eps is None else EpsilonGreedy(model, eps)
     set_random_seed(EVALUATION_SEED)
-    env = evaluate.make_env(options, str(path))
+    env = make_env(options, str(path))
     scores = [game.score for game in play_games(player, env, n_episodes, deterministic).first_started]
     env.close()
     who = {"settings": run.parents[1].name, "algo": algo, "env": arguments["env"], "seed": arguments["seed"]}

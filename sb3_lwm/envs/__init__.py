@@ -2,7 +2,7 @@
 
 import gymnasium as gym
 
-from sb3_lwm.envs.atari import AtariVecEnv
+from sb3_lwm.envs.atari.vec_env import AtariVecEnv
 from sb3_lwm.envs.labyrinth import PartiallyObservableLabyrinthEnv
 from sb3_lwm.envs.minigrid import BinaryCells, register_rooms
 from sb3_lwm.envs.reporting import ReportingSubprocVecEnv

@@ -18,8 +18,8 @@ class ErrorReporter(gym.Wrapper):
     """
     Writes an error of its environment into a file, and raises it.
 
-    :param env: the environment
-    :param path: of the file
+    :param env: The environment
+    :param path: The path of the file
     """
 
     def __init__(self, env: gym.Env, path: Path) -> None:
@@ -27,17 +27,18 @@ class ErrorReporter(gym.Wrapper):
         self._path = path
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        return self._report(self.env.step, action)
+        return _reporting(self._path, self.env.step, action)
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        return self._report(self.env.reset, **kwargs)
+        return _reporting(self._path, self.env.reset, **kwargs)
 
-    def _report(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except Exception:
-            self._path.write_text(traceback.format_exc(), encoding="utf-8")
-            raise
+
+def _reporting(path: Path, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    try:
+        return function(*args, **kwargs)
+    except Exception:
+        path.write_text(traceback.format_exc(), encoding="utf-8")
+        raise
 
 
 class _Reported:
@@ -50,7 +51,7 @@ class _Reported:
     def __call__(self) -> gym.Env:
         # otherwise all of the processes end before the training can save its state
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        return ErrorReporter(self._make_env(), self._path)
+        return ErrorReporter(_reporting(self._path, self._make_env), self._path)
 
 
 class ReportingSubprocVecEnv(SubprocVecEnv):
@@ -58,33 +59,38 @@ class ReportingSubprocVecEnv(SubprocVecEnv):
     SB3's ``SubprocVecEnv``, but an environment's error ends the training with its own words, not with an ``EOFError``, and
     Ctrl-C ends the training, not the environments.
 
-    :param env_fns: as there
-    :param start_method: as there
+    :param env_fns: The functions that make the environments, as for ``SubprocVecEnv``
+    :param start_method: The way to start the processes, as for ``SubprocVecEnv``
+    :raises RuntimeError: If an environment cannot be made, with its error
     """
 
     def __init__(self, env_fns: list[Callable[[], gym.Env]], start_method: str | None = None) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="environments_"))
         self._paths = [self._folder / f"{index}.txt" for index in range(len(env_fns))]
-        super().__init__([_Reported(*parts) for parts in zip(env_fns, self._paths, strict=True)], start_method)
+        try:
+            self._ask(super().__init__, [_Reported(*parts) for parts in zip(env_fns, self._paths, strict=True)], start_method)
+        except RuntimeError:
+            shutil.rmtree(self._folder)
+            raise
 
     def reset(self) -> VecEnvObs:
         """
-        :return: as there
-        :raises RuntimeError: with the error of an environment
+        :return: The first observations, as of ``SubprocVecEnv``
+        :raises RuntimeError: If an environment fails, with its error
         """
         return self._ask(super().reset)
 
     def step_async(self, actions: np.ndarray) -> None:
         """
-        :param actions: as there
-        :raises RuntimeError: with the error of an environment
+        :param actions: (n_envs, ...), the actions, as of ``SubprocVecEnv``
+        :raises RuntimeError: If an environment has failed, with its error
         """
         self._ask(super().step_async, actions)
 
     def step_wait(self) -> VecEnvStepReturn:
         """
-        :return: as there
-        :raises RuntimeError: with the error of an environment
+        :return: The results of the step, as of ``SubprocVecEnv``
+        :raises RuntimeError: If an environment fails, with its error
         """
         return self._ask(super().step_wait)
 

@@ -1,7 +1,4 @@
-"""
-``python -m sb3_lwm.zoo <script> ...``: rl_zoo3's scripts, with their own options and ``lwm_dqn`` known to them, and those of
-this package.
-"""
+"""``python -m sb3_lwm.zoo <script> ...``: the scripts of rl_zoo3, which then know ``lwm_dqn``, and this package's commands."""
 
 import argparse
 import runpy
@@ -10,59 +7,38 @@ import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
-from sb3_lwm.zoo import workarounds
-from sb3_lwm.zoo.figures import figures_kept_in
+from sb3_lwm.zoo import upstream_fixes as fixes
+from sb3_lwm.zoo.commands.figures import figures_kept_in
 from sb3_lwm.zoo.registration import register
 
 
 class Script(NamedTuple):
-    """A module that runs as a program, and what it needs before it does."""
+    """A module that runs as a program, and the fixes that are applied before."""
 
     module: str
-    workarounds: tuple[Callable[[], None], ...] = ()
+    fixes: tuple[Callable[[], None], ...] = ()
 
 
+COMMANDS = ("embeddings", "evaluate", "play", "record", "resume", "seeds", "watch")
+SWEEPS = ("sweep", "sweep_report")
+OWN_SCRIPTS = sorted((*COMMANDS, *SWEEPS))
+
+VIDEOS = (fixes.require_a_run, fixes.make_output_folder_absolute, fixes.run_children_through_this_entry, fixes.provide_ffmpeg)
+CARDS = (fixes.provide_model_card_metadata, fixes.name_this_entry_on_the_model_card, fixes.provide_ffmpeg)
 SCRIPTS = {
-    "train": Script("rl_zoo3.train"),
-    "enjoy": Script("rl_zoo3.enjoy", (workarounds.report_missing_files,)),
-    "record_video": Script("rl_zoo3.record_video", (workarounds.pass_env_kwargs_of_the_yml,)),
-    "record_training": Script(
-        "rl_zoo3.record_training",
-        (
-            workarounds.require_a_run,
-            workarounds.make_output_folder_absolute,
-            workarounds.run_children_through_this_entry,
-            workarounds.provide_ffmpeg,
-        ),
-    ),
-    "push_to_hub": Script(
-        "rl_zoo3.push_to_hub",
-        (
-            workarounds.provide_model_card_metadata,
-            workarounds.name_this_entry_on_the_model_card,
-            workarounds.pass_env_kwargs_of_the_yml,
-            workarounds.provide_ffmpeg,
-        ),
-    ),
-    "load_from_hub": Script("rl_zoo3.load_from_hub", (workarounds.report_missing_files,)),
-    "benchmark": Script("rl_zoo3.benchmark", (workarounds.report_missing_files, workarounds.run_children_through_this_entry)),
+    "train": Script("rl_zoo3.train", (fixes.give_runs_folders_of_their_own,)),
+    "enjoy": Script("rl_zoo3.enjoy", (fixes.report_missing_files,)),
+    "record_video": Script("rl_zoo3.record_video", (fixes.pass_env_kwargs_of_the_yml,)),
+    "record_training": Script("rl_zoo3.record_training", VIDEOS),
+    "push_to_hub": Script("rl_zoo3.push_to_hub", (*CARDS, fixes.pass_env_kwargs_of_the_yml)),
+    "load_from_hub": Script("rl_zoo3.load_from_hub", (fixes.report_missing_files,)),
+    "benchmark": Script("rl_zoo3.benchmark", (fixes.report_missing_files, fixes.run_children_through_this_entry)),
     "plot_train": Script("rl_zoo3.plots.plot_train"),
-    "plot_from_file": Script("rl_zoo3.plots.plot_from_file", (workarounds.require_results,)),
+    "plot_from_file": Script("rl_zoo3.plots.plot_from_file", (fixes.require_results,)),
     "all_plots": Script("rl_zoo3.plots.all_plots"),
-    # of this package
-    "embeddings": Script("sb3_lwm.zoo.embeddings"),
-    "evaluate": Script("sb3_lwm.zoo.evaluate"),
-    "play": Script("sb3_lwm.zoo.play"),
-    "record": Script("sb3_lwm.zoo.record"),
-    "seeds": Script("sb3_lwm.zoo.seeds"),
-    "resume": Script("sb3_lwm.zoo.resume"),
-    "sweep": Script("sb3_lwm.zoo.sweep"),
-    "sweep_report": Script("sb3_lwm.zoo.sweep_report"),
-    "watch": Script("sb3_lwm.zoo.watch"),
+    **{name: Script(f"sb3_lwm.zoo.commands.{name}") for name in COMMANDS},
+    **{name: Script(f"sb3_lwm.zoo.{name}") for name in SWEEPS},
 }
-
-
-OWN_SCRIPTS = [name for name, script in SCRIPTS.items() if script.module.startswith("sb3_lwm.")]
 
 
 def main() -> None:
@@ -80,20 +56,17 @@ def main() -> None:
     script = SCRIPTS[parser.parse_args(sys.argv[1:2]).script]
     del sys.argv[1]
     register()
-    for apply in script.workarounds:
+    for apply in script.fixes:
         apply()
     # rl_zoo3.plots imports its own scripts, which runpy remarks on; it is the same under python -m rl_zoo3.plots.all_plots.
     warnings.filterwarnings("ignore", message=".*found in sys.modules after import of package", category=RuntimeWarning)
-    if script.module.startswith("rl_zoo3.plots."):
-        with figures_kept_in(take_figures_option()):
-            runpy.run_module(script.module, run_name="__main__", alter_sys=True)
-    else:
+    with figures_kept_in(take_figures_option() if script.module.startswith("rl_zoo3.plots.") else None):
         runpy.run_module(script.module, run_name="__main__", alter_sys=True)
 
 
 def take_figures_option() -> str | None:
     """
-    :return: the value of ``--figures``, which is taken off ``sys.argv``
+    :return: The value of ``--figures``, which is taken off ``sys.argv``
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--figures")

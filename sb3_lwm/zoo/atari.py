@@ -20,12 +20,12 @@ def native_atari(venv: VecEnv, **kwargs: Any) -> AtariVecEnv:
     game, its settings from ``--env-kwargs``, the number of games, the seed, the render mode and the folder of the monitor
     files are those of the Zoo's environment, which is closed. It needs no ``env_wrapper``.
 
-    :param venv: what ``make_vec_env`` has made of Atari environments
-    :param kwargs: further arguments of ``AtariVecEnv``: ``native_atari: {max_episode_steps: 10000}``; ``ram_envs`` may be
-        more than there are games
-    :return: the native environment
-    :raises ValueError: if the environments are wrapped, or no Atari games, or an argument is the Zoo's to decide, or
-        ``SubprocVecEnv`` writes monitor files
+    :param venv: The vectorized Atari environments of ``make_vec_env``
+    :param kwargs: The further arguments of ``AtariVecEnv``, as in ``native_atari: {max_episode_steps: 10000}``; ``ram_envs``
+        may be more than there are games
+    :return: The native environment
+    :raises ValueError: If the environments are wrapped or are not Atari games, if the Zoo's environment decides an argument,
+        or if ``SubprocVecEnv`` writes monitor files
     """
     if taken := [name for name in kwargs if name in _TAKEN]:
         raise ValueError(f"native_atari takes {taken[0]} from the Zoo's environment: remove {taken[0]}={kwargs[taken[0]]!r}.")
@@ -44,24 +44,17 @@ def native_atari(venv: VecEnv, **kwargs: Any) -> AtariVecEnv:
 
 
 def _check_unwrapped(spec: EnvSpec) -> None:
-    """
-    :param spec: of an environment, with its wrappers
-    :raises ValueError: if there are others than the Monitor of ``make_vec_env``
-    """
+    """Raise a ValueError if there are wrappers beside the Monitor of ``make_vec_env``."""
     if others := [wrapper.name for wrapper in spec.additional_wrappers if wrapper.name != "Monitor"]:
         raise ValueError(f"native_atari does all of the preprocessing: remove env_wrapper ({', '.join(others)}).")
 
 
 def _monitor_files(venv: VecEnv) -> dict[str, Any]:
-    """
-    :param venv: what ``make_vec_env`` has made
-    :return: the folder of its monitor files, None if it writes none, and whether these are written anew
-    :raises ValueError: if they are written by other processes
-    """
+    """The folder of the monitor files, None if there are none, and whether they replace those in the folder."""
     try:
         writer = venv.get_attr("results_writer")[0]
     except (EOFError, ConnectionError):
-        # the process that holds the open file dies of being asked for it
+        # the open file cannot be sent by the process that holds it, which ends
         raise ValueError(
             "native_atari cannot find the monitor files of SubprocVecEnv: leave out --vec-env subproc. The games are played "
             "by threads in any case."

@@ -1,6 +1,6 @@
 """
-Where the hyperparameters of an environment lie: ``hyperparams/`` has one file per family of environments, and other settings
-for a family in files with a hyphen in their names, which are taken only when ``--conf-file`` names them.
+Finds the hyperparameters of an environment. ``hyperparams/`` has one file for each family of environments, and variants of
+their settings in files with a hyphen in their names, which are read only when ``--conf-file`` names them.
 """
 
 from pathlib import Path
@@ -12,8 +12,8 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 def hyperparameter_files() -> list[Path]:
     """
-    :return: the yml files that ship with the package, sorted by name
-    :raises FileNotFoundError: if the installation lacks them
+    :return: The yml files that ship with the package, sorted by name
+    :raises FileNotFoundError: If the installation lacks them
     """
     # A wheel has them inside the package; a checkout and its editable install beside it.
     for folder in (_PACKAGE / "hyperparams", _PACKAGE.parent / "hyperparams"):
@@ -27,12 +27,12 @@ def find_hyperparameters(env_id: str, is_atari: bool) -> Path:
     Find the file in which the Zoo will find a block for the environment.
 
     The Zoo reads one file and looks there for the environment's id, then for ``atari`` if it is an Atari game, else for
-    ``default``. The same order is kept here, over all files.
+    ``default``. This function looks in the same order, over all files.
 
-    :param env_id: id of the environment
-    :param is_atari: whether the Zoo takes it for an Atari game
-    :return: path of the yml file
-    :raises ValueError: if no file has a block for the environment
+    :param env_id: The id of the environment
+    :param is_atari: Whether the Zoo treats it as an Atari game
+    :return: The path of the yml file
+    :raises ValueError: If no file has a block for the environment
     """
     files = [file for file in hyperparameter_files() if not _is_variant(file)]
     blocks = {file: yaml.safe_load(file.read_text(encoding="utf-8")) for file in files}
@@ -49,16 +49,18 @@ def find_hyperparameters(env_id: str, is_atari: bool) -> Path:
 
 def resolve_variant(config: str) -> str:
     """
-    :param config: what ``--conf-file`` was given
-    :return: the path of our file if it is the name of one, such as ``atari-small``; else the same
-    :raises ValueError: if it looks like such a name, but there is none
+    :param config: The value of ``--conf-file``
+    :return: The path of the file that ships with the package if ``config`` is the name of a variant, such as
+        ``atari-small``; else ``config`` itself
+    :raises ValueError: If it looks like the name of a variant, but there is none of this name
     """
-    variants = {file.stem: str(file) for file in hyperparameter_files() if _is_variant(file)}
     # neither the path of a file nor a module
-    is_name = config.replace("-", "").isalnum() and "-" in config and not Path(config).exists()
-    if is_name and config not in variants:
+    if not ("-" in config and config.replace("-", "").isalnum()) or Path(config).exists():
+        return config
+    variants = {file.stem: str(file) for file in hyperparameter_files() if _is_variant(file)}
+    if config not in variants:
         raise ValueError(f"--conf-file {config}: sb3-lwm has no such settings, choose one of {', '.join(variants)} or a file.")
-    return variants.get(config, config) if is_name else config
+    return variants[config]
 
 
 def _is_variant(file: Path) -> bool:

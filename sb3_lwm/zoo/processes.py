@@ -1,4 +1,4 @@
-"""Processes that a command starts, and ends with itself."""
+"""Interrupts the processes that a command has started when it is interrupted itself."""
 
 import os
 import signal
@@ -7,18 +7,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-# How long an interrupted process may take, in seconds: a replay of 7 GB goes to a slow disk in minutes
+# The time in seconds that an interrupted process may take: a replay of 7 GB goes to a slow disk in minutes
 GRACE = 600.0
 
 
 def handle_interruptions(handler: Callable[[int, Any], Any]) -> None:
     """
-    :param handler: of Ctrl-C, of the SIGTERM that ends a job of a cluster, and of the SIGHUP of a terminal that is closed,
-        unless ``nohup`` has said to ignore it
+    :param handler: The handler of Ctrl-C, of the SIGTERM that ends a job of a cluster, and of the SIGHUP of a terminal that
+        is closed, unless ``nohup`` ignores it. Windows has no SIGHUP.
     """
-    # A shell lets what it starts in the background ignore SIGINT, and the children with it: it is set anew, too.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+    # A shell lets the processes that it starts in the background, and their children, ignore SIGINT: it is set in any case.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and (name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN):
             signal.signal(number, handler)
 
 
@@ -26,16 +27,21 @@ def stop(processes: Mapping[str, "subprocess.Popen[Any]"], interruptions: Sequen
     """
     Interrupt processes and wait for them; kill those that take too long, or all of them when interrupted again.
 
-    :param processes: by name, leaders of sessions of their own; those that have ended are left alone
-    :param interruptions: the signals so far, to which a handler adds
-    :param say: prints a line
+    On Windows, which has no sessions, the console sends a Ctrl-C to the processes as well as to this one.
+
+    :param processes: The processes by name, leaders of sessions of their own; those that have ended are left alone
+    :param interruptions: The signals so far, to which a handler adds
+    :param say: The function that prints a line
     """
     running = {name: process for name, process in processes.items() if process.poll() is None}
     if not running:
         return
     say(f"Stopping {', '.join(running)}. Interrupt again to kill.")
     for process in running.values():
-        process.send_signal(signal.SIGINT)
+        if hasattr(os, "killpg"):
+            process.send_signal(signal.SIGINT)
+        elif not interruptions:
+            process.terminate()
     deadline = time.monotonic() + GRACE
     n_interruptions = len(interruptions)
     while any(process.poll() is None for process in running.values()):
@@ -44,7 +50,10 @@ def stop(processes: Mapping[str, "subprocess.Popen[Any]"], interruptions: Sequen
         time.sleep(0.1)
     for name, process in running.items():
         if process.poll() is None:
-            # the session, and with it the processes of --vec-env subproc
-            os.killpg(process.pid, signal.SIGKILL)
+            if hasattr(os, "killpg"):
+                # the session, and with it the processes of --vec-env subproc
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
             process.wait()
             say(f"Killed {name}.")

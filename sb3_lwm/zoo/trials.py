@@ -4,7 +4,6 @@ known way, and the settings of a saved one load with ``--trial-id``.
 """
 
 import copy
-import functools
 import inspect
 import traceback
 from collections import OrderedDict
@@ -23,30 +22,6 @@ from sb3_lwm.zoo.storage import load_study, open_storage
 SETTINGS = "lwm_sweep"
 # What PyTorch says when the host, CUDA or cuDNN has no memory left, where it raises a plain RuntimeError
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED")
-
-
-def make_trials_safe(experiment_manager: Any, algorithm: str) -> None:
-    """
-    :param experiment_manager: the Zoo's class, changed in place: its modules have imported it by name
-    :param algorithm: the one whose trials these are; others are left alone
-    """
-    objective, read_hyperparameters = experiment_manager.objective, experiment_manager.read_hyperparameters
-
-    @functools.wraps(objective)
-    def safe_objective(self: Any, trial: optuna.Trial) -> float:
-        return run_trial(self, objective, trial) if self.algo == algorithm else objective(self, trial)
-
-    @functools.wraps(read_hyperparameters)
-    def read_hyperparameters_and_trial(self: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        if self.algo != algorithm:
-            return read_hyperparameters(self)
-        has_trial = self.trial_id is not None
-        settings = _read_with_trial(self, read_hyperparameters) if has_trial else read_hyperparameters(self)
-        # the Zoo changes them in place, and with them the module that they may be of
-        return copy.deepcopy(settings)
-
-    experiment_manager.objective = safe_objective
-    experiment_manager.read_hyperparameters = read_hyperparameters_and_trial
 
 
 def run_trial(manager: Any, objective: Any, trial: optuna.Trial) -> float:
@@ -109,7 +84,7 @@ def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _read_with_trial(manager: Any, read_hyperparameters: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_with_trial(manager: Any, read_hyperparameters: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     Read the settings and put a saved trial over them, ``-params`` over both. A trial of ``sweep`` goes over the settings of
     its study, not over those of the file. The Zoo passes over ``--trial-id 0`` and drops what the settings have in

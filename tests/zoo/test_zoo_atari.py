@@ -16,11 +16,10 @@ from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import load_results
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecFrameStack
+from zoo_commands import REPOSITORY
 
 from sb3_lwm import LWMDQN, AtariVecEnv
 from sb3_lwm.zoo.atari import native_atari
-
-REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def make_sticky_breakout(**kwargs: Any) -> gym.Env:

@@ -1,8 +1,8 @@
 """
-``python -m sb3_lwm.zoo watch``: a trained agent in the terminal, and how new each step was to it.
+``python -m sb3_lwm.zoo watch``: a trained agent in the terminal, with the intrinsic reward of each step.
 
 It plays one episode in an environment that draws itself as text, such as the labyrinths; then the steps are shown one after
-the other, with the intrinsic reward as a bar. Where the output is no terminal, all steps are printed at once.
+the other, with the intrinsic reward as a bar. Where the output is not a terminal, all steps are printed at once.
 """
 
 import argparse
@@ -15,8 +15,9 @@ from rich.live import Live
 from rich.text import Text
 
 from sb3_lwm.figures import WatchedEpisode, find_spikes
-from sb3_lwm.zoo.evaluate import add_player_options, check_player_options
-from sb3_lwm.zoo.record import play_episode
+from sb3_lwm.zoo.commands.option_types import integer_from, positive_number
+from sb3_lwm.zoo.commands.player import add_player_options, parse_player_options
+from sb3_lwm.zoo.commands.record import play_episode
 
 # characters of the longest bar
 BAR = 40
@@ -24,22 +25,17 @@ BAR = 40
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """
-    :param arguments: of the command line, by default ``sys.argv``
-    :return: the options
+    :param arguments: The arguments of the command line, by default ``sys.argv``
+    :return: The options
     """
     parser = argparse.ArgumentParser(
         prog="python -m sb3_lwm.zoo watch", description="A trained agent in the terminal, with its intrinsic reward."
     )
     add_player_options(parser)
-    parser.add_argument("-n", "--n-timesteps", type=int, default=200, help="steps at most")
-    parser.add_argument("--fps", type=float, help="steps a second, by default the environment's")
-    options = parser.parse_args(arguments)
-    check_player_options(parser, options)
-    options.n_envs = 1
-    if options.n_timesteps < 1:
-        parser.error(f"--n-timesteps {options.n_timesteps}: at least 1.")
-    if options.fps is not None and not options.fps > 0.0:
-        parser.error(f"--fps {options.fps}: more than 0.")
+    parser.set_defaults(n_envs=1)
+    parser.add_argument("-n", "--n-timesteps", type=integer_from(1), default=200, help="steps at most")
+    parser.add_argument("--fps", type=positive_number, help="steps a second, by default the environment's")
+    options = parse_player_options(parser, arguments)
     if options.env in gym.registry:
         modes = gym.make(options.env).metadata.get("render_modes", [])
         if "ansi" not in modes:
@@ -50,11 +46,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def steps(episode: WatchedEpisode) -> Iterator[Group]:
-    """
-    :param episode: whose frames are texts
-    :return: what is shown at each step: the frame, and the intrinsic reward as a bar, red where it is highest
-    """
+def _pictures(episode: WatchedEpisode) -> Iterator[Group]:
+    """Each step: the frame, and the intrinsic reward as a bar, red at a spike."""
     rewards, spikes = episode.intrinsic_rewards, find_spikes(episode.intrinsic_rewards)
     highest = max((abs(float(reward)) for reward in rewards[1:]), default=0.0) or 1.0
     for step, (frame, reward) in enumerate(zip(episode.frames, rewards, strict=True)):
@@ -66,18 +59,14 @@ def steps(episode: WatchedEpisode) -> Iterator[Group]:
         yield Group(Text(frame), line)
 
 
-def show(episode: WatchedEpisode, console: Console, fps: float) -> None:
-    """
-    :param episode: whose frames are texts
-    :param console: a terminal, or anything that is written to
-    :param fps: steps a second in a terminal
-    """
+def _show(episode: WatchedEpisode, console: Console, fps: float) -> None:
+    """Show the steps one after the other in a terminal, and print all of them elsewhere."""
     if not console.is_terminal:
-        for picture in steps(episode):
+        for picture in _pictures(episode):
             console.print(picture)
         return
     with Live(console=console, auto_refresh=False) as live:
-        for picture in steps(episode):
+        for picture in _pictures(episode):
             live.update(picture, refresh=True)
             time.sleep(1.0 / fps)
 
@@ -87,7 +76,7 @@ def main() -> None:
     options = parse()
     episode, fps = play_episode(options, "ansi")
     console = Console(highlight=False)
-    show(episode, console, fps)
+    _show(episode, console, fps)
     console.print(f"{options.env}: {len(episode.frames) - 1} steps, score {episode.score:g}")
 
 

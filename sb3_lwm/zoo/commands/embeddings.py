@@ -1,9 +1,10 @@
 """
-``python -m sb3_lwm.zoo embeddings``: what encoders of images make of an Atari game (LWM, figure 3).
+``python -m sb3_lwm.zoo embeddings``: a trajectory of an Atari game in the embeddings of several encoders (LWM, figure 3).
 
-Each encoder (W-MSE, inverse dynamics, CPC, random) learns from the same play, without an agent. Then a trajectory that none of
-them has seen is embedded by each, and t-SNE lays it out in a plane: coloured by time, numbered along the way, beside its key
-frames, as PNG and SVG. The encoders stay in the output folder; a second call with the same play and settings trains nothing.
+Each encoder (W-MSE, inverse dynamics, CPC, random) learns from the same play, without an agent. Then each of
+them embeds a trajectory that none of them has seen, and t-SNE lays it out in a plane: coloured by time, numbered along the
+way, beside its key frames, as PNG and SVG. The encoders stay in the output folder; a second call with the same play and
+settings trains nothing.
 """
 
 import argparse
@@ -23,18 +24,19 @@ from sb3_lwm.figures.embeddings import PERPLEXITY, check_trajectory, draw_embedd
 from sb3_lwm.figures.encoder_training import cached_encoder, embed
 from sb3_lwm.figures.requirements import require
 from sb3_lwm.world_model.objectives import OBJECTIVES
+from sb3_lwm.zoo.commands.option_types import integer_from, positive_number
 
 RANDOM = "random"
-# the random agent's trajectory is the longest of the episodes that begin in so many frames of other random play
+# Number of frames of other random play, whose longest episode is the trajectory of the random agent
 TRAJECTORY_FRAMES = 2000
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """
-    :param arguments: of the command line, by default ``sys.argv``
-    :return: the options
-    :raises ImportError: if a package that it needs is not installed; names the extra
-    :raises ValueError: if there is no such game
+    :param arguments: The arguments of the command line, by default ``sys.argv``
+    :return: The options
+    :raises ImportError: If a package that it needs is not installed; names the extra
+    :raises ValueError: If there is no such game
     """
     parser = argparse.ArgumentParser(
         prog="python -m sb3_lwm.zoo embeddings",
@@ -46,21 +48,18 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--play",
         nargs="+",
         default=[RANDOM],
-        help="what the encoders learn from: `random` (default), or files that `python -m sb3_lwm.zoo play` has recorded",
+        help="the play that the encoders learn from: `random` (default), or files that `sb3_lwm.zoo play` has recorded",
     )
-    parser.add_argument("--frames", type=int, default=50_000, help="of random play to learn from")
-    parser.add_argument("--updates", type=int, default=250, help="of an encoder, 512 frames each (the paper: 10 000)")
+    parser.add_argument("--frames", type=integer_from(1), default=50_000, help="of random play to learn from")
+    parser.add_argument(
+        "--updates", type=integer_from(0), default=250, help="of an encoder, 512 frames each (the paper: 10 000)"
+    )
     parser.add_argument("--objectives", nargs="+", choices=OBJECTIVES, default=list(OBJECTIVES), help="which encoders")
-    parser.add_argument("--trajectory", default=RANDOM, help="what is drawn: `random` (default), or a recording")
-    parser.add_argument("--max-steps", type=int, default=500, help="of the trajectory, from its beginning")
-    parser.add_argument("--perplexity", type=float, default=PERPLEXITY, help="of t-SNE")
-    parser.add_argument("--seed", type=int, default=0, help="of the play, the encoders and t-SNE")
+    parser.add_argument("--trajectory", default=RANDOM, help="the play that is drawn: `random` (default), or a recording")
+    parser.add_argument("--max-steps", type=integer_from(2), default=500, help="of the trajectory, from its beginning")
+    parser.add_argument("--perplexity", type=positive_number, default=PERPLEXITY, help="of t-SNE")
+    parser.add_argument("--seed", type=integer_from(0), default=0, help="of the play, the encoders and t-SNE")
     options = parser.parse_args(arguments)
-    for name, least in (("frames", 1), ("updates", 0), ("max_steps", 2), ("seed", 0)):
-        if getattr(options, name) < least:
-            parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: at least {least}.")
-    if not options.perplexity > 0.0:
-        parser.error(f"--perplexity {options.perplexity}: more than 0.")
     if RANDOM in options.play and len(options.play) > 1:
         parser.error("--play: either `random` or recordings.")
     check_packages()
@@ -70,36 +69,24 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def read_recordings(paths: Sequence[str], rom: str) -> Play:
-    """
-    :param paths: of recordings, all of one game
-    :param rom: the game
-    :return: what they show, one after the other
-    """
+def _read_recordings(paths: Sequence[str], rom: str) -> Play:
     return join([replay(load(Path(path), game=rom)) for path in paths])
 
 
-def trajectory(options: argparse.Namespace) -> np.ndarray:
-    """
-    :param options: of the command line
-    :return: (T, 84, 84) uint8, the frames that are drawn; a random agent's are of other play than what was learned from
-    :raises ValueError: if they are too few
-    """
+def _trajectory(options: argparse.Namespace) -> np.ndarray:
+    """(T, 84, 84) uint8, the frames that are drawn; those of a random agent are not among the play that was learned from."""
     if options.trajectory == RANDOM:
         play = play_randomly(options.rom, TRAJECTORY_FRAMES, options.seed + 1)
         frames = play.frames[play.episodes == np.bincount(play.episodes).argmax()]
     else:
-        frames = read_recordings([options.trajectory], options.rom).frames
+        frames = _read_recordings([options.trajectory], options.rom).frames
     frames = frames[: options.max_steps]
     check_trajectory(len(frames), options.perplexity)
     return frames
 
 
-def name_of_play(options: argparse.Namespace) -> str:
-    """
-    :param options: of the command line
-    :return: that the encoders of this play are found by
-    """
+def _name_of_play(options: argparse.Namespace) -> str:
+    """The part of the file names of the encoders that identifies their play."""
     if options.play == [RANDOM]:
         return f"{options.rom}_{options.frames}_{options.seed}"
     digest = hashlib.sha256()
@@ -108,24 +95,20 @@ def name_of_play(options: argparse.Namespace) -> str:
     return f"{options.rom}_recorded_{digest.hexdigest()[:12]}"
 
 
-def learned_play(options: argparse.Namespace) -> Play:
-    """
-    :param options: of the command line
-    :return: what the encoders learn from
-    """
+def _learned_play(options: argparse.Namespace) -> Play:
     if options.play == [RANDOM]:
         return play_randomly(options.rom, options.frames, options.seed)
-    return read_recordings(options.play, options.rom)
+    return _read_recordings(options.play, options.rom)
 
 
 def main() -> None:
     """Train the encoders that are not there yet, and draw the figure."""
     options = parse()
     # before any hour of training, since it may be too short
-    frames = trajectory(options)
+    frames = _trajectory(options)
     # played when the first encoder asks for it, if one does
-    get_play = functools.cache(lambda: learned_play(options))
-    name, layouts = name_of_play(options), {}
+    get_play = functools.cache(lambda: _learned_play(options))
+    name, layouts = _name_of_play(options), {}
     for objective in options.objectives:
         encoder, _ = cached_encoder(options.output, name, get_play, objective, options.seed, options.updates)
         layouts[objective] = lay_out(embed(encoder, frames), options.seed, options.perplexity)

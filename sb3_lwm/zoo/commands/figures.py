@@ -1,4 +1,4 @@
-"""Figures of the Zoo's plots as files: the scripts themselves show all of them, but save one at most."""
+"""The option ``--figures`` of the scripts that plot, which show all of their figures themselves, but save one at most."""
 
 import re
 import warnings
@@ -14,7 +14,7 @@ def figures_kept_in(folder: str | None) -> Iterator[None]:
     """
     Draw without a display and, at the end, write every figure as PNG, named by the title of its window.
 
-    :param folder: where to write, made if it does not exist; None to leave the figures to whoever shows them
+    :param folder: The folder for the files, which is created; None to change nothing
     """
     if folder is None:
         yield

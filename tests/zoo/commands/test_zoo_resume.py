@@ -1,6 +1,7 @@
-"""A run of the Zoo that goes on where it was stopped."""
+"""``resume`` continues a run of the Zoo that was stopped."""
 
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,12 @@ from typing import Any
 import pytest
 import yaml
 from helpers import NETWORKS, changed, weights
-from rl_zoo3.exp_manager import ExperimentManager
+from stable_baselines3.common.callbacks import ConvertCallback, EveryNTimesteps
 
-from sb3_lwm import LWMDQN, TrainingStateCallback
+from sb3_lwm import LWMDQN
 from sb3_lwm.zoo.__main__ import main
-from sb3_lwm.zoo.resume import read_settings
+from sb3_lwm.zoo.commands import resume
+from sb3_lwm.zoo.commands.resume import ResumedExperiment, read_settings
 
 STATES = {"sb3_lwm.TrainingStateCallback": {"every_steps": 100, "every_minutes": None, "keep_last": 10}}
 SETTINGS: dict[str, Any] = {
@@ -65,11 +67,34 @@ def test_resumed_run_is_the_run_without_a_break(logs: Path, monkeypatch: pytest.
     assert first.num_timesteps == second.num_timesteps == 400
 
 
-def test_a_pretrained_agent_says_what_is_lost(logs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_resumed_run_that_sigterm_ends_has_a_model(logs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run = tmp_path / "lwm_dqn" / "POL-v0_1"
+    shutil.copytree(logs / "lwm_dqn" / "POL-v0_1", run)
+    (run / "POL-v0.zip").unlink()
+    for late in ("state_208", "state_304"):
+        shutil.rmtree(run / "states" / late)
+    sigterm = ConvertCallback(lambda *_: signal.raise_signal(signal.SIGTERM) is None)
+    create_callbacks = ResumedExperiment.create_callbacks
+
+    def create_and_interrupt(experiment: ResumedExperiment) -> None:
+        create_callbacks(experiment)
+        experiment.callbacks.append(EveryNTimesteps(200, sigterm))
+
+    monkeypatch.setattr(ResumedExperiment, "create_callbacks", create_and_interrupt)
+    monkeypatch.setattr(sys, "argv", ["resume", str(run)])
+    with pytest.warns(UserWarning, match="The training state has no"), pytest.raises(SystemExit) as exit_info:
+        resume.main()
+    assert exit_info.value.code == 128 + signal.SIGTERM
+    assert LWMDQN.load(run / "POL-v0.zip").num_timesteps < 400
+
+
+def test_a_warning_names_the_parts_that_a_pretrained_agent_lacks(
+    logs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     trained = logs / "lwm_dqn" / "POL-v0_1" / "POL-v0.zip"
     hyperparameters = [f"{name}:{value!r}" for name, value in SETTINGS.items() if name != "policy_kwargs"]
     monkeypatch.setattr(sys, "argv", [])
-    with pytest.warns(UserWarning, match=r"-i begins a new training.*with an empty replay.*python -m sb3_lwm\.zoo resume"):
+    with pytest.warns(UserWarning, match=r"-i starts a new training.*with an empty replay.*python -m sb3_lwm\.zoo resume"):
         run(*("train", "--algo", "lwm_dqn", "--env", "POL-v0", "-n", 140, "-f", tmp_path, "--eval-freq", -1, "-i", trained),
             *("--verbose", 0, "-params", *hyperparameters))  # fmt: skip
     assert LWMDQN.load(tmp_path / "lwm_dqn" / "POL-v0_1" / "POL-v0.zip").num_timesteps >= 140
@@ -83,18 +108,8 @@ def test_only_a_run_can_be_resumed(logs: Path, tmp_path: Path) -> None:
     options = {"algo": "lwm_dqn", "optimize_hyperparameters": True}
     (settings / "args.yml").write_text(yaml.safe_dump(options))
     (settings / "config.yml").write_text("{}")
-    with pytest.raises(ValueError, match="is no training of lwm_dqn"):
+    with pytest.raises(ValueError, match="is not a training of lwm_dqn"):
         read_settings(settings.parent)
     (settings / "args.yml").write_text("!!python/object/apply:os.system ['true']")
     with pytest.raises(ValueError, match="cannot be read"):
         read_settings(settings.parent)
-
-
-@pytest.mark.parametrize("optimize", [False, True])
-def test_a_run_gets_a_folder_and_a_sweep_none(optimize: bool) -> None:
-    manager = ExperimentManager.__new__(ExperimentManager)
-    callback = TrainingStateCallback()
-    vars(manager).update(callbacks=[callback], show_progress=False, save_freq=-1, eval_freq=-1)
-    vars(manager).update(save_path="logs/run", optimize_hyperparameters=optimize)
-    manager.create_callbacks()
-    assert callback.folder == (None if optimize else Path("logs/run/states"))

@@ -17,41 +17,34 @@ from sb3_lwm.figures import WatchedEpisode, draw_novelty, save_figure, watch_epi
 from sb3_lwm.figures.video import SUFFIXES as VIDEOS
 from sb3_lwm.figures.video import check_video_packages
 from sb3_lwm.lwm_dqn.policies import LWMPolicy
-from sb3_lwm.zoo.evaluate import add_player_options, check_player_options, load_player, make_env
+from sb3_lwm.zoo.commands.option_types import integer_from, path_with_suffix, positive_number
+from sb3_lwm.zoo.commands.player import add_player_options, load_player, make_env, parse_player_options
 
 FIGURES = (".png", ".svg")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """
-    :param arguments: of the command line, by default ``sys.argv``
-    :return: the options
-    :raises ImportError: if a package that the output needs is not installed; names the extra
+    :param arguments: The arguments of the command line, by default ``sys.argv``
+    :return: The options
+    :raises ImportError: If a package that the output needs is not installed; names the extra
     """
     parser = argparse.ArgumentParser(
         prog="python -m sb3_lwm.zoo record", description="An episode of a trained agent with its intrinsic reward."
     )
     add_player_options(parser)
-    parser.add_argument("-n", "--n-timesteps", type=int, default=1000, help="steps at most")
-    parser.add_argument("--fps", type=float, help="frames a second of a video, by default the environment's")
+    parser.set_defaults(n_envs=1)
+    parser.add_argument("-n", "--n-timesteps", type=integer_from(1), default=1000, help="steps at most")
+    parser.add_argument("--fps", type=positive_number, help="frames a second of a video, by default the environment's")
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=path_with_suffix(*VIDEOS, *FIGURES),
         nargs="+",
         required=True,
         help="files: .mp4 or .gif for a video, .png or .svg for a figure",
     )
-    options = parser.parse_args(arguments)
-    check_player_options(parser, options)
-    options.n_envs = 1
-    if options.n_timesteps < 1:
-        parser.error(f"--n-timesteps {options.n_timesteps}: at least 1.")
-    if options.fps is not None and not options.fps > 0.0:
-        parser.error(f"--fps {options.fps}: more than 0.")
-    for path in options.output:
-        if path.suffix.lower() not in VIDEOS + FIGURES:
-            parser.error(f"--output {path}: its suffix must be one of {', '.join(VIDEOS + FIGURES)}.")
+    options = parse_player_options(parser, arguments)
     for path in options.output:
         check_video_packages(path.suffix.lower())
     return options
@@ -59,9 +52,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def load_policy(options: argparse.Namespace) -> tuple[LWMPolicy, str]:
     """
-    :param options: of the command line
-    :return: the policy of the trained agent, and the folder of its run
-    :raises ValueError: if it has no world model
+    :param options: The options of the command line
+    :return: The policy of the trained agent, and the folder of its run
+    :raises ValueError: If it has no world model
     """
     model, run, _ = load_player(options)
     policy = model.policy
@@ -73,13 +66,8 @@ def load_policy(options: argparse.Namespace) -> tuple[LWMPolicy, str]:
     return policy, run
 
 
-def write(episode: WatchedEpisode, path: Path, title: str, fps: float) -> None:
-    """
-    :param episode: that was played
-    :param path: of a video or figure, by its suffix
-    :param title: of the curve
-    :param fps: of a video
-    """
+def _write(episode: WatchedEpisode, path: Path, title: str, fps: float) -> None:
+    """Write a video or a figure, as the suffix of the path says."""
     if path.suffix.lower() in VIDEOS:
         write_video(episode, path, fps, title)
     else:
@@ -87,23 +75,23 @@ def write(episode: WatchedEpisode, path: Path, title: str, fps: float) -> None:
     print(f"Saved {path}")
 
 
-def frames_per_second(env: VecEnv) -> float:
-    """:return: what the environment says of itself, 30 if it says nothing, as Gymnasium's videos have it"""
+def _frames_per_second(env: VecEnv) -> float:
+    """The number that the environment gives, or 30, as in Gymnasium's videos."""
     return float(env.get_attr("metadata")[0].get("render_fps") or 30)
 
 
 def play_episode(options: argparse.Namespace, render_mode: str) -> tuple[WatchedEpisode, float]:
     """
-    :param options: of the command line
+    :param options: The options of the command line
     :param render_mode: ``"rgb_array"`` or ``"ansi"``
-    :return: an episode of the trained agent, and how many of its frames a second should have
+    :return: An episode of the trained agent, and the number of frames of a second
     """
     policy, run = load_policy(options)
     set_random_seed(options.seed)
     env = make_env(options, run, render_mode)
     try:
         episode = watch_episode(policy, env, options.n_timesteps, policy.evaluation_eps)
-        return episode, options.fps or frames_per_second(env)
+        return episode, options.fps or _frames_per_second(env)
     finally:
         env.close()
 
@@ -115,7 +103,7 @@ def main() -> None:
     steps = len(episode.frames) - 1
     print(f"{options.env}: {steps} steps, score {episode.score:g}")
     for path in options.output:
-        write(episode, path, f"{options.env}, {steps} steps, score {episode.score:g}", fps)
+        _write(episode, path, f"{options.env}, {steps} steps, score {episode.score:g}", fps)
 
 
 if __name__ == "__main__":

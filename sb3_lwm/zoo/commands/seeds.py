@@ -1,9 +1,8 @@
 """
-``python -m sb3_lwm.zoo seeds``: the same training with several seeds, side by side, for any algorithm of the Zoo
-(Linux and macOS).
+``python -m sb3_lwm.zoo seeds``: the same training with several seeds, side by side, for any algorithm of the Zoo.
 
-Each seed is a process of its own that runs ``train`` and writes what it prints into a file. All options but ours are
-train's.
+Each seed is a process of its own that runs ``train``, whose output goes to a file. All options but ``--seeds`` and ``--jobs``
+are those of ``train``.
 """
 
 import argparse
@@ -19,6 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from sb3_lwm.zoo.commands.option_types import integer_from
 from sb3_lwm.zoo.processes import handle_interruptions, stop
 
 INTERRUPTED = 130
@@ -27,11 +27,11 @@ TRAIN = ["-m", "sb3_lwm.zoo", "train"]
 
 class Run:
     """
-    One seed's training.
+    The training with one seed.
 
-    :param seed: of the training
-    :param options: of ``train``
-    :param log: file for what it prints
+    :param seed: The seed
+    :param options: The options of ``train``
+    :param log: The file for its output
     """
 
     def __init__(self, seed: int, options: Sequence[str], log: Path) -> None:
@@ -52,16 +52,12 @@ class Run:
             )
 
     def steps(self) -> str:
-        """
-        :return: the number of steps that it has reported last, in words
-        """
+        """:return: The number of steps that it has reported last, in words"""
         reported = re.findall(r"total_timesteps *\| *(\d+)", _tail(self.log, 20_000))
         return f"{int(reported[-1]):,} steps" if reported else ""
 
     def report(self) -> str:
-        """
-        :return: what a run that has failed said at the end
-        """
+        """:return: The end of the output of a run that has failed"""
         return f"Seed {self.seed} failed with exit code {self.process.returncode}, {self.log} ends:\n{_tail(self.log, 2000)}"
 
 
@@ -73,8 +69,8 @@ def _tail(path: Path, n_bytes: int) -> str:
 
 def parse(arguments: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
     """
-    :param arguments: of the command line, by default ``sys.argv``
-    :return: our options, and those of ``train``
+    :param arguments: The arguments of the command line, by default ``sys.argv``
+    :return: The options of this command, and those of ``train``
     """
     parser = argparse.ArgumentParser(
         prog="python -m sb3_lwm.zoo seeds",
@@ -83,16 +79,14 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[argparse.Namespace, l
         epilog="All other options are those of train: python -m sb3_lwm.zoo train --help.",
         allow_abbrev=False,
     )
-    parser.add_argument("--seeds", type=int, nargs="+", required=True, help="one training each")
-    parser.add_argument("--jobs", type=int, help="trainings at a time, by default as many as there are cores")
+    parser.add_argument("--seeds", type=integer_from(0), nargs="+", required=True, help="one training each")
+    parser.add_argument("--jobs", type=integer_from(1), help="trainings at a time, by default as many as there are cores")
     parser.add_argument("--algo", default="ppo", help="RL algorithm, as train's")
     parser.add_argument("--env", default="CartPole-v1", help="id of the environment, as train's")
-    parser.add_argument("-f", "--log-folder", default="logs", help="as train's; what is printed goes to its folder output")
+    parser.add_argument("-f", "--log-folder", default="logs", help="as train's; the output goes to its folder output")
     options, others = parser.parse_known_args(arguments)
-    if len(set(options.seeds)) < len(options.seeds) or min(options.seeds) < 0:
-        parser.error(f"--seeds {' '.join(map(str, options.seeds))}: they must be different, and at least 0.")
-    if options.jobs is not None and options.jobs < 1:
-        parser.error(f"--jobs {options.jobs}: at least one training at a time.")
+    if len(set(options.seeds)) < len(options.seeds):
+        parser.error(f"--seeds {' '.join(map(str, options.seeds))}: they must be different.")
     if any(option == "--seed" or option.startswith("--seed=") for option in others):
         parser.error("--seed is of one training: name all seeds with --seeds.")
     return options, ["--algo", options.algo, "--env", options.env, "--log-folder", options.log_folder, *others]
@@ -100,17 +94,17 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[argparse.Namespace, l
 
 def run_all(options: argparse.Namespace, of_train: Sequence[str], interruptions: Sequence[int], console: Console) -> int:
     """
-    Train all seeds, ``options.jobs`` at a time, and print the end of what those said that failed.
+    Train with all seeds, ``options.jobs`` at a time, and print the end of the output of those that failed.
 
-    :param options: of :func:`parse`
-    :param of_train: options of ``train``
-    :param interruptions: signals that have come in; with the first, all trainings are stopped
-    :param console: for the progress bar and the reports
-    :return: the number of seeds that failed
+    :param options: The options of this command
+    :param of_train: The options of ``train``
+    :param interruptions: The signals that have been received; with the first, all trainings are stopped
+    :param console: The console for the progress bar and the reports
+    :return: The number of seeds that failed
     """
     folder = Path(options.log_folder, "output")
     folder.mkdir(parents=True, exist_ok=True)
-    # the same command may be given twice in a second, on two machines too
+    # the same command may be given twice in a second, also on two machines
     name = f"{options.algo}-{options.env}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
     name = name.replace("/", "-").replace(":", "-")
     waiting = list(options.seeds)
@@ -135,13 +129,7 @@ def run_all(options: argparse.Namespace, of_train: Sequence[str], interruptions:
 
 
 def _look_after(running: dict[TaskID, Run], task: TaskID, progress: Progress, seeds: TaskID) -> int:
-    """
-    :param running: loses the run if it has ended
-    :param task: of the run
-    :param progress: shows its state
-    :param seeds: the task that counts the runs that have ended
-    :return: 1 if it has failed, else 0
-    """
+    """Show the state of a run, which leaves ``running`` when it has ended, and return 1 if it has failed, else 0."""
     run = running[task]
     code = run.process.poll()
     if code is None:

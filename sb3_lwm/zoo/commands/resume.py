@@ -1,4 +1,4 @@
-"""``python -m sb3_lwm.zoo resume <run folder>``: go on with a run of the Zoo from its newest complete training state."""
+"""``python -m sb3_lwm.zoo resume <run folder>``: continue a run of the Zoo from its newest complete training state."""
 
 import argparse
 import importlib
@@ -9,15 +9,15 @@ from typing import Any
 import rl_zoo3.import_envs  # noqa: F401  registers the Atari games
 import torch as th
 import yaml
-from rl_zoo3.exp_manager import ExperimentManager
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_lwm.lwm_dqn import LWMDQN
+from sb3_lwm.zoo.experiment import LWMExperimentManager, saving_on_exit
 from sb3_lwm.zoo.registration import ALGORITHM
 
 
 class _Loader(yaml.SafeLoader):
-    """What the Zoo writes, and nothing that would be run."""
+    """Loads the types that the Zoo writes, and nothing that would run code."""
 
 
 def _ordered_dict(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> dict[str, Any]:
@@ -34,9 +34,9 @@ _Loader.add_constructor("tag:yaml.org,2002:python/tuple", _tuple)
 
 def read_settings(folder: Path) -> tuple[argparse.Namespace, dict[str, Any]]:
     """
-    :param folder: of a run
-    :return: the options it was started with, and its hyperparameters
-    :raises ValueError: if it is no run of this algorithm
+    :param folder: The folder of a run
+    :return: The options it was started with, and its hyperparameters
+    :raises ValueError: If it is not a run of this algorithm
     """
     found = sorted(folder.glob("*/args.yml"))
     if len(found) != 1:
@@ -49,16 +49,17 @@ def read_settings(folder: Path) -> tuple[argparse.Namespace, dict[str, Any]]:
     except yaml.YAMLError as error:
         raise ValueError(f"The settings beside {found[0]} cannot be read: {error}") from error
     if options["algo"] != ALGORITHM or options["optimize_hyperparameters"]:
-        raise ValueError(f"{folder} is no training of {ALGORITHM}, which alone can be resumed.")
+        raise ValueError(f"{folder} is not a training of {ALGORITHM}: only such a training can be resumed.")
     return argparse.Namespace(**options), hyperparameters
 
 
-class ResumedExperiment(ExperimentManager):
+class ResumedExperiment(LWMExperimentManager):
     """
-    A run that goes on in its own folder, with its own settings.
+    Continues a run in its own folder, with its own settings.
 
-    :param folder: of the run
-    :param show_progress: whether to show a progress bar, whatever the run did
+    :param folder: The folder of the run
+    :param show_progress: Whether to show a progress bar, which is shown in any case if the run had one
+    :raises ValueError: If it is not the folder of a run of ``lwm_dqn``
     """
 
     def __init__(self, folder: Path, show_progress: bool = False) -> None:
@@ -80,15 +81,14 @@ class ResumedExperiment(ExperimentManager):
         )
         self.save_path = str(folder)
         self.params_path = str(folder / self.env_name)
-        # the agent is loaded, by our own method
+        # `_load_pretrained_agent` loads the agent
         self.continue_training = True
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """:return: those of the run, to be used and to be saved"""
         return dict(self._run_hyperparameters), self._run_hyperparameters
 
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
-        """See :meth:`ExperimentManager.create_envs`; the files of the Monitor are gone on with."""
+        # the files of the Monitor are continued
         self.monitor_kwargs = {**self.monitor_kwargs, "override_existing": False}
         return super().create_envs(n_envs, eval_env, no_log)
 
@@ -102,35 +102,33 @@ class ResumedExperiment(ExperimentManager):
         """The run has its own."""
 
     def learn(self, model: LWMDQN) -> None:  # type: ignore[override]
-        """
-        :param model: goes on to the total of its run
-        """
         interval = {} if self.log_interval == -1 else {"log_interval": self.log_interval if self.log_interval > 0 else None}
-        try:
-            model.learn(model.remaining_timesteps, self.callbacks, reset_num_timesteps=False, **interval)  # type: ignore[arg-type]
-        except KeyboardInterrupt:
-            # as the Zoo does: what was learned is saved
-            pass
-        finally:
-            for callback in self.callbacks[:1]:
-                callback.on_training_end()
-            assert model.env is not None
-            model.env.close()
+        with saving_on_exit(self, model):
+            try:
+                model.learn(model.remaining_timesteps, self.callbacks, reset_num_timesteps=False, **interval)  # type: ignore[arg-type]
+            except KeyboardInterrupt:
+                # the caller saves the model, as the Zoo does
+                pass
+            finally:
+                # `learn` ends it only if nothing was raised, and it may be the progress bar
+                self.callbacks[0].on_training_end()
+                assert model.env is not None
+                model.env.close()
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """
-    :param arguments: of the command line, by default ``sys.argv``
-    :return: the options
+    :param arguments: The arguments of the command line, by default ``sys.argv``
+    :return: The options
     """
-    parser = argparse.ArgumentParser(prog="python -m sb3_lwm.zoo resume", description="Go on with a run that was stopped.")
+    parser = argparse.ArgumentParser(prog="python -m sb3_lwm.zoo resume", description="Continue a run that was stopped.")
     parser.add_argument("folder", type=Path, help="of the run, such as logs/lwm_dqn/POL-3x3-v0_1")
     parser.add_argument("-P", "--progress", action="store_true", help="show a progress bar")
     return parser.parse_args(arguments)
 
 
 def main() -> None:
-    """Go on to the total of the run, and save the model as the Zoo does."""
+    """Train up to the total number of steps of the run, and save the model as the Zoo does."""
     options = parse()
     experiment = ResumedExperiment(options.folder, options.progress)
     found = experiment.setup_experiment()

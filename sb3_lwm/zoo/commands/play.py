@@ -11,7 +11,6 @@ import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -21,40 +20,38 @@ from stable_baselines3.common.utils import set_random_seed
 from sb3_lwm.envs.atari.games import find_game
 from sb3_lwm.envs.atari.play import check_packages, make_atari, play_game
 from sb3_lwm.envs.atari.recording import record, save
-from sb3_lwm.zoo.evaluate import add_player_options, check_player_options, load_player
+from sb3_lwm.zoo.commands.option_types import integer_from, path_with_suffix, positive_number
+from sb3_lwm.zoo.commands.player import add_player_options, load_player, parse_player_options
 
 # of a step: the console draws 60 frames a second, a step has four
 STEPS_PER_SECOND = 15
 # drivers of SDL that show nothing
 UNSEEN = ("offscreen", "dummy")
 WINDOW, RANDOM, ZOO = "window", "random", "zoo"
+# chooses an action for an observation, which may be the first of a game
+Agent = Callable[[np.ndarray, bool], int]
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """
-    :param arguments: of the command line, by default ``sys.argv``
-    :return: the options
-    :raises ValueError: if there is no such game
-    :raises ImportError: if a package that it needs is not installed; names the extra
+    :param arguments: The arguments of the command line, by default ``sys.argv``
+    :return: The options
+    :raises ValueError: If there is no such game
+    :raises ImportError: If a package that it needs is not installed; names the extra
     """
     parser = argparse.ArgumentParser(prog="python -m sb3_lwm.zoo play", description="Play an Atari game and record it.")
     add_player_options(parser)
-    parser.add_argument("-o", "--output", type=Path, required=True, help="file for the recording, .json")
+    parser.add_argument("-o", "--output", type=path_with_suffix(".json"), required=True, help="file for the recording, .json")
     parser.add_argument("--agent", choices=[WINDOW, RANDOM, ZOO], default=WINDOW, help="who plays; default: you")
-    parser.add_argument("-n", "--n-timesteps", type=int, default=1000, help="steps of an agent; in a window you end it")
-    parser.add_argument("--fps", type=int, default=STEPS_PER_SECOND, help="steps a second in the window")
-    parser.add_argument("--zoom", type=float, default=4.0, help="size of the window")
-    options = parser.parse_args(arguments)
-    check_player_options(parser, options)
-    for name in ("n_timesteps", "fps"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: at least 1.")
+    steps_help = "steps of an agent; in a window you end it"
+    parser.add_argument("-n", "--n-timesteps", type=integer_from(1), default=1000, help=steps_help)
+    parser.add_argument("--fps", type=integer_from(1), default=STEPS_PER_SECOND, help="steps a second in the window")
+    parser.add_argument("--zoom", type=positive_number, default=4.0, help="size of the window")
+    options = parse_player_options(parser, arguments)
     if options.max_episode_steps is not None:
         parser.error(f"--max-episode-steps {options.max_episode_steps}: a recording ends after --n-timesteps, leave it out.")
     if options.env_kwargs is not None:
         parser.error(f"--env-kwargs {options.env_kwargs}: a recording is of the game as --env names it, leave them out.")
-    if options.output.suffix != ".json":
-        parser.error(f"--output {options.output}: a recording is a .json file.")
     options.rom = find_game(options.env).rom
     check_packages()
     return options
@@ -66,27 +63,20 @@ class SeededOnce(gym.Wrapper):
     is_under_way = False
 
     def reset(self, *, seed: int | None = None, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        """:return: as the environment's"""
         return self.env.reset(seed=None if self.is_under_way else seed, **kwargs)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """:return: as the environment's"""
         self.is_under_way = True
         return self.env.step(action)
 
 
-def play_in_window(options: argparse.Namespace) -> list[int]:
-    """
-    :param options: of the command line
-    :return: the actions that were taken until the window was closed, or until Ctrl-C
-    :raises ImportError: if pygame is not installed; names the extra
-    :raises RuntimeError: if there is no display
-    """
+def _play_in_window(options: argparse.Namespace) -> list[int]:
+    """The actions that are taken until the window is closed, or until Ctrl-C."""
     try:
         import pygame
     except ImportError as error:
         raise ImportError("Playing in a window needs pygame: pip install 'sb3-lwm[figures]'.") from error
-    check_display(pygame)
+    _check_display(pygame)
     with warnings.catch_warnings():
         # of plots in a window of their own, which are not used
         warnings.filterwarnings("ignore", message=".*matplotlib is not installed")
@@ -103,15 +93,12 @@ def play_in_window(options: argparse.Namespace) -> list[int]:
     return actions
 
 
-def check_display(pygame: Any) -> None:
-    """
-    :param pygame: the package
-    :raises RuntimeError: if there is no display; SDL would draw where nobody sees it
-    """
+def _check_display(pygame: Any) -> None:
+    """Raise a RuntimeError if there is no display, where SDL would draw into memory only."""
     try:
         pygame.display.init()
         driver = pygame.display.get_driver()
-        # who names a driver wants it
+        # a driver that the environment variable names is wanted
         if driver not in UNSEEN or driver == os.environ.get("SDL_VIDEODRIVER"):
             return
     except pygame.error as error:
@@ -122,22 +109,14 @@ def check_display(pygame: Any) -> None:
     )
 
 
-def random_agent(options: argparse.Namespace) -> Callable[[np.ndarray, bool], int]:
-    """
-    :param options: of the command line
-    :return: that chooses uniformly
-    """
+def _random_agent(options: argparse.Namespace) -> Agent:
     space = make_atari(options.rom).action_space
     space.seed(options.seed)
     return lambda observation, is_start: int(space.sample())
 
 
-def trained_agent(options: argparse.Namespace) -> Callable[[np.ndarray, bool], int]:
-    """
-    :param options: of the command line
-    :return: that chooses as the agent of a run does
-    :raises ValueError: if it has learned another game, or from other observations
-    """
+def _trained_agent(options: argparse.Namespace) -> Agent:
+    """The agent of a run; a ValueError if it has learned another game, or from other observations."""
     model, run, deterministic = load_player(options)
     shape, n_actions = model.observation_space.shape, getattr(model.action_space, "n", None)
     meanings = make_atari(options.rom).unwrapped.get_action_meanings()  # type: ignore[attr-defined]
@@ -161,12 +140,8 @@ def trained_agent(options: argparse.Namespace) -> Callable[[np.ndarray, bool], i
     return choose
 
 
-def agents_actions(options: argparse.Namespace) -> list[int]:
-    """
-    :param options: of the command line
-    :return: the actions of an agent
-    """
-    choose = random_agent(options) if options.agent == RANDOM else trained_agent(options)
+def _agents_actions(options: argparse.Namespace) -> list[int]:
+    choose = _random_agent(options) if options.agent == RANDOM else _trained_agent(options)
     actions: list[int] = []
 
     def choose_and_count(observation: np.ndarray, is_start: bool) -> int | None:
@@ -182,7 +157,7 @@ def agents_actions(options: argparse.Namespace) -> list[int]:
 def main() -> None:
     """Play, and write the recording."""
     options = parse()
-    actions = play_in_window(options) if options.agent == WINDOW else agents_actions(options)
+    actions = _play_in_window(options) if options.agent == WINDOW else _agents_actions(options)
     if not actions:
         print("Nothing was played, so nothing is recorded.")
         return

@@ -8,13 +8,13 @@ from typing import Any
 import labyrinth_walk
 import numpy as np
 import pytest
-from helpers import SHORT, make_labyrinths
+from helpers import SHORT
 from labyrinth_bounds import SHIFTS
-from stable_baselines3 import DQN
-from test_zoo_evaluate import write_settings
+from player_helpers import train_labyrinth, write_settings
 
 from sb3_lwm import LWMDQN, AtariVecEnv
-from sb3_lwm.zoo import evaluate, record
+from sb3_lwm.zoo.commands import record
+from sb3_lwm.zoo.commands.player import NATIVE
 from sb3_lwm.zoo.registration import register
 
 cv2 = pytest.importorskip("cv2")
@@ -28,15 +28,6 @@ def command(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> N
     """Run the script on the runs in a folder."""
     monkeypatch.setattr(sys, "argv", ["record", "-f", str(folder), "--device", "cpu", *arguments])
     record.main()
-
-
-def train_labyrinth(folder: Path, algo: str = "lwm_dqn", **kwargs: Any) -> None:
-    """Leave a run behind, as the Zoo does; nothing is learned."""
-    run = folder / algo / "POL-v0_1"
-    write_settings(run, "POL-v0", {}, {"size": 2})
-    env = make_labyrinths(1)
-    model = DQN("MlpPolicy", env, buffer_size=1) if algo == "dqn" else LWMDQN("MlpPolicy", env, seed=0, **{**SHORT, **kwargs})
-    model.save(run / "POL-v0.zip")
 
 
 def test_labyrinth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +63,7 @@ def test_walk_in_a_labyrinth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_native_atari(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "lwm_dqn/BreakoutNoFrameskip-v4_1"
-    write_settings(run, "BreakoutNoFrameskip-v4", {"vec_env_wrapper": evaluate.NATIVE}, None)
+    write_settings(run, "BreakoutNoFrameskip-v4", {"vec_env_wrapper": NATIVE}, None)
     env = AtariVecEnv("BreakoutNoFrameskip-v4", 1, seed=0)
     policy_kwargs = {**SHORT["policy_kwargs"], "net_arch": []}
     LWMDQN("CnnPolicy", env, seed=0, **{**SHORT, "policy_kwargs": policy_kwargs}).save(run / "BreakoutNoFrameskip-v4.zip")
@@ -98,10 +89,10 @@ def test_without_a_world_model(algo: str, settings: dict[str, Any], tmp_path: Pa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--output", "a.avi"], "--output a.avi: its suffix must be one of .mp4, .gif, .png, .svg"),
-        (["--output", "a.gif", "-n", "0"], "--n-timesteps 0: at least 1"),
-        (["--output", "a.gif", "--fps", "0"], "--fps 0.0: more than 0"),
-        (["--output", "a.gif", "--eps", "2"], "--eps 2.0: a share of the actions"),
+        (["--output", "a.avi"], "argument -o/--output: a.avi must end in .mp4 or .gif or .png or .svg"),
+        (["--output", "a.gif", "-n", "0"], "argument -n/--n-timesteps: 0 is too small, it must be at least 1"),
+        (["--output", "a.gif", "--fps", "0"], "argument --fps: 0 must be greater than 0"),
+        (["--output", "a.gif", "--eps", "2"], "argument --eps: 2 must be a share from 0 to 1"),
     ],
 )
 def test_bad_input(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Several seeds with one command, and what the Zoo's plots make of them."""
+"""``seeds`` trains several seeds with one command, and the Zoo's plots draw them."""
 
 import importlib.util
 import json
@@ -13,7 +13,7 @@ import pytest
 import yaml
 from zoo_commands import LABYRINTH, QUICK, SHORT_EPISODES, Installation, made_once
 
-from sb3_lwm.zoo import processes, seeds
+from sb3_lwm.zoo.commands import seeds
 
 DQN = ["--algo", "dqn", "--env", "POL-3x3-v0"]
 OPTIONS = [*SHORT_EPISODES, "-n", "400", "--eval-freq", "200", "--eval-episodes", "2"]
@@ -155,19 +155,6 @@ def test_interruption_reaches_every_training_once(
     assert [path.read_text() for path in (tmp_path / "output").glob("*.txt")] == ["ready\nsaved\n"] * 2
 
 
-def test_trainings_that_do_not_stop_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
-    monkeypatch.setattr(seeds, "TRAIN", ["-c", script])
-    monkeypatch.setattr(processes, "GRACE", 0.1)
-    run = seeds.Run(1, [], tmp_path / "log.txt")
-    while "ready" not in run.log.read_text():
-        time.sleep(0.05)
-    said: list[str] = []
-    processes.stop({"seed 1": run.process}, [], said.append)
-    assert run.process.returncode == -signal.SIGKILL
-    assert said == ["Stopping seed 1. Interrupt again to kill.", "Killed seed 1."]
-
-
 def test_the_same_command_twice_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seeds, "TRAIN", ["-c", ""])
     monkeypatch.setattr(seeds.time, "strftime", lambda _: "20260101-000000")
@@ -180,9 +167,9 @@ def test_the_same_command_twice_at_once(tmp_path: Path, monkeypatch: pytest.Monk
     ("arguments", "message"),
     [
         ([], "the following arguments are required: --seeds"),
-        (["--seeds", "1", "1"], "--seeds 1 1: they must be different, and at least 0"),
-        (["--seeds", "-1"], "--seeds -1: they must be different, and at least 0"),
-        (["--seeds", "1", "--jobs", "0"], "--jobs 0: at least one training at a time"),
+        (["--seeds", "1", "1"], "--seeds 1 1: they must be different."),
+        (["--seeds", "-1"], "argument --seeds: -1 is too small, it must be at least 0"),
+        (["--seeds", "1", "--jobs", "0"], "argument --jobs: 0 is too small, it must be at least 1"),
         (["--seeds", "1", "--seed", "2"], "--seed is of one training: name all seeds with --seeds"),
         (["--seeds", "1", "--seed=2"], "--seed is of one training: name all seeds with --seeds"),
     ],

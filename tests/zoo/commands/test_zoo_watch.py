@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from player_helpers import train_labyrinth
 from rich.console import Console
-from test_zoo_record import train_labyrinth
 
 from sb3_lwm.figures import WatchedEpisode
-from sb3_lwm.zoo import watch
+from sb3_lwm.zoo.commands import watch
 
 EPISODE = WatchedEpisode(["start", "left", "right"], np.array([np.nan, 0.5, -1.0]), -2.0)
 
@@ -28,7 +28,7 @@ def test_labyrinth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 def test_bars() -> None:
     console = Console(file=io.StringIO(), width=120)
-    watch.show(EPISODE, console, 4.0)
+    watch._show(EPISODE, console, 4.0)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert [line for line in lines if line in EPISODE.frames] == EPISODE.frames
     bars = [line for line in lines if "intrinsic" in line]
@@ -41,15 +41,15 @@ def test_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     monkeypatch.setattr(watch.time, "sleep", pauses.append)
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    watch.show(EPISODE, console, 8.0)
+    watch._show(EPISODE, console, 8.0)
     assert pauses == [0.125] * 3 and "right" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--env", "POL-v0", "--fps", "0"], "--fps 0.0: more than 0"),
-        (["--env", "POL-v0", "-n", "0"], "--n-timesteps 0: at least 1"),
+        (["--env", "POL-v0", "--fps", "0"], "argument --fps: 0 must be greater than 0"),
+        (["--env", "POL-v0", "-n", "0"], "argument -n/--n-timesteps: 0 is too small"),
         (["--env", "CartPole-v1"], "does not draw itself as text, only as human, rgb_array.*record"),
     ],
 )

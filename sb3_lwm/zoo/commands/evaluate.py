@@ -1,0 +1,79 @@
+"""
+``python -m sb3_lwm.zoo evaluate``: scores of whole games of a trained agent, counted as papers count them and as is fair.
+
+The agent may be of any algorithm of the Zoo, and plays in the environments of its training, with their wrappers and settings.
+Beside the first games to finish, which favour short ones, it reports the first games that were started, and, where
+``native_atari`` plays a game whose memory holds it (Montezuma's Revenge, Venture, Private Eye), the number of rooms visited.
+"""
+
+import argparse
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from stable_baselines3.common.utils import set_random_seed
+
+from sb3_lwm.common.evaluation import Game, play_games
+from sb3_lwm.common.files import whole_file
+from sb3_lwm.zoo.commands.option_types import integer_from
+from sb3_lwm.zoo.commands.player import add_player_options, load_player, make_env, parse_player_options
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """
+    :param arguments: The arguments of the command line, by default ``sys.argv``
+    :return: The options
+    """
+    parser = argparse.ArgumentParser(prog="python -m sb3_lwm.zoo evaluate", description="Scores of whole games.")
+    add_player_options(parser)
+    parser.add_argument("--n-games", type=integer_from(1), default=128, help="games that count")
+    parser.add_argument("--n-envs", type=integer_from(1), default=128, help="games at a time")
+    parser.add_argument("--output", type=Path, help="a csv file for the games")
+    return parse_player_options(parser, arguments)
+
+
+def _add_row(label: str, games: list[Game], table: Table) -> None:
+    scores = np.array([game.score for game in games])
+    rooms = [game.rooms for game in games if game.rooms is not None]
+    table.add_row(
+        label,
+        f"{scores.mean():.2f}",
+        f"{scores.std(ddof=1) / np.sqrt(len(scores)):.2f}" if len(scores) > 1 else "",
+        f"{scores.min():.0f} to {scores.max():.0f}",
+        f"{np.mean([game.length for game in games]):.1f}",
+        f"{np.mean(rooms):.2f}, at most {max(rooms)}" if rooms else "",
+    )
+
+
+def _write_games(path: Path, games: list[Game], options: argparse.Namespace, epsilon: float | None) -> None:
+    with whole_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*Game._fields, "env", "seed", "epsilon"])
+        writer.writerows([[*game, options.env, options.seed, epsilon] for game in games])
+
+
+def main() -> None:
+    """Play the games and print the table."""
+    options = parse()
+    model, run, is_deterministic = load_player(options)
+    set_random_seed(options.seed)
+    env = make_env(options, run)
+    scores = play_games(model, env, options.n_games, is_deterministic)
+    env.close()
+    epsilon = getattr(model.policy, "evaluation_eps", None)
+    title = options.env if epsilon is None else f"{options.env}, epsilon {epsilon}"
+    table = Table("games", "mean score", "standard error", "scores", "mean steps", "rooms", title=title)
+    _add_row(f"first {options.n_games} games to finish", scores.first_finished, table)
+    _add_row(f"first {options.n_games} games started", scores.first_started, table)
+    # wide enough for a file, too
+    Console(width=140).print(table)
+    if options.output is not None:
+        games = {game.started: game for game in [*scores.first_finished, *scores.first_started]}
+        _write_games(options.output, list(games.values()), options, epsilon)
+
+
+if __name__ == "__main__":
+    main()

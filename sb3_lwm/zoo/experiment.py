@@ -1,0 +1,187 @@
+"""The Zoo's ``ExperimentManager`` for ``lwm_dqn``, see :func:`sb3_lwm.zoo.register`."""
+
+import argparse
+import contextlib
+import copy
+import functools
+import inspect
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import optuna
+from gymnasium import spaces
+from rl_zoo3.exp_manager import ExperimentManager
+from rl_zoo3.utils import get_latest_run_id
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
+
+from sb3_lwm.envs import ReportingSubprocVecEnv
+from sb3_lwm.training_state import TrainingStateCallback
+from sb3_lwm.training_state.files import STATES_FOLDER
+from sb3_lwm.zoo.hyperparameters import find_hyperparameters, resolve_variant
+from sb3_lwm.zoo.trials import read_with_trial, run_trial
+
+Hyperparameters = dict[str, Any]
+Wrapper = Callable[[gym.Env], gym.Env]
+
+
+class LWMExperimentManager(ExperimentManager):
+    """
+    The Zoo's manager of an experiment with ``lwm_dqn``. Its differences from the Zoo's own class:
+
+    - The hyperparameters that ship with this package are found without ``config``, which may also be the name of a file of
+      theirs, such as ``"atari-small"``. ``env_kwargs`` among them apply to the evaluation too.
+    - Trainings that start at the same moment get folders of their own. A training that fails before it begins leaves none.
+      (Doing this for every algorithm would change the Zoo's class; ``python -m sb3_lwm.zoo train`` does it, see
+      :mod:`sb3_lwm.zoo.upstream_fixes`.)
+    - Every training writes training states, and saves its model when SIGTERM ends it.
+    - Every trial has a seed of its own and fails alone, and ``trial_id`` loads the settings of a trial as they were.
+    - Errors of environments in other processes are reported, and observations that are texts are refused.
+
+    :param args: The options of the command line
+    :param algo: ``"lwm_dqn"``
+    :param env_id: The id of the environment
+    :param others: The further arguments of ``ExperimentManager`` by position
+    :param kwargs: The further arguments of ``ExperimentManager`` by name, ``config`` among them
+    :raises ValueError: If there are no hyperparameters for the environment, or no file of this name
+    """
+
+    has_new_log_folder = False
+
+    def __init__(self, args: argparse.Namespace, algo: str, env_id: str, *others: Any, **kwargs: Any) -> None:
+        _warn_of_missing_methods()
+        config = kwargs.get("config") or str(find_hyperparameters(env_id, is_atari=self.is_atari(env_id)))
+        kwargs["config"] = resolve_variant(config)
+        super().__init__(args, algo, env_id, *others, **kwargs)
+        if self.vec_env_class is SubprocVecEnv:
+            self.vec_env_class = ReportingSubprocVecEnv
+
+    def setup_experiment(self) -> tuple[BaseAlgorithm, Hyperparameters] | None:
+        try:
+            return super().setup_experiment()
+        except BaseException:
+            if self.has_new_log_folder:
+                # `enjoy` would take it for the latest run
+                shutil.rmtree(self.save_path, ignore_errors=True)
+            raise
+
+    def read_hyperparameters(self) -> tuple[Hyperparameters, Hyperparameters]:
+        if self.trial_id is None:
+            settings = super().read_hyperparameters()
+        else:
+            settings = read_with_trial(self, ExperimentManager.read_hyperparameters)
+        # The Zoo changes them in place, and with them the module that they may come from.
+        return copy.deepcopy(settings)
+
+    def _preprocess_hyperparams(
+        self, hyperparams: Hyperparameters
+    ) -> tuple[Hyperparameters, Wrapper | None, list[BaseCallback], Callable | None]:
+        rest, env_wrapper, callbacks, vec_env_wrapper = super()._preprocess_hyperparams(hyperparams)
+        self.eval_env_kwargs = self.eval_env_kwargs or self.env_kwargs
+        return rest, functools.partial(_wrap_without_texts, env_wrapper), callbacks, vec_env_wrapper
+
+    def create_log_folder(self) -> None:
+        claim_log_folder(self)
+        self.has_new_log_folder = True
+
+    def create_callbacks(self) -> None:
+        super().create_callbacks()
+        if self.optimize_hyperparameters:
+            return
+        states = [callback for callback in self.callbacks if isinstance(callback, TrainingStateCallback)]
+        if not states:
+            states = [TrainingStateCallback()]
+            self.callbacks += states
+        for callback in states:
+            is_on = callback.every_minutes is not None or callback.every_steps is not None or callback.on_signals
+            if is_on and callback.folder is None:
+                callback.folder = Path(self.save_path, STATES_FOLDER)
+
+    def _load_pretrained_agent(self, hyperparams: Hyperparameters, env: VecEnv) -> BaseAlgorithm:
+        has_replay = Path(self.trained_agent).with_name("replay_buffer.pkl").exists()
+        warnings.warn(
+            f"-i starts a new training with the networks and optimizers of {self.trained_agent}"
+            f"{' and the replay beside it' if has_replay else ', with an empty replay'}. Steps and schedules are counted "
+            "from 0; environments, random generators and logs are new. To continue a training that was stopped: "
+            "python -m sb3_lwm.zoo resume <folder of the run>",
+            stacklevel=2,
+        )
+        return super()._load_pretrained_agent(hyperparams, env)
+
+    def learn(self, model: BaseAlgorithm) -> None:
+        with saving_on_exit(self, model):
+            super().learn(model)
+
+    def objective(self, trial: optuna.Trial) -> float:
+        return run_trial(self, ExperimentManager.objective, trial)
+
+
+def claim_log_folder(manager: ExperimentManager) -> None:
+    """
+    Create the folder of a run. Its number is the next one that is free, also when other runs start at the same moment:
+    creating a folder succeeds for one process only.
+
+    :param manager: The manager of the run, whose paths are changed if its folder exists by now
+    """
+    os.makedirs(manager.log_path, exist_ok=True)
+    number = get_latest_run_id(manager.log_path, manager.env_name)
+    while True:
+        try:
+            os.mkdir(manager.save_path)
+            break
+        except FileExistsError:
+            number += 1
+            manager.save_path = os.path.join(manager.log_path, f"{manager.env_name}_{number}")
+    manager.params_path = f"{manager.save_path}/{manager.env_name}"
+    os.makedirs(manager.params_path, exist_ok=True)
+
+
+@contextlib.contextmanager
+def saving_on_exit(manager: ExperimentManager, model: BaseAlgorithm) -> Iterator[None]:
+    """
+    Save the model if a ``SystemExit`` ends the training, as :class:`~sb3_lwm.TrainingStateCallback` raises it after SIGTERM;
+    the Zoo itself saves the model after Ctrl-C only.
+
+    :param manager: The manager of the training
+    :param model: The model that is trained
+    """
+    try:
+        yield
+    except SystemExit:
+        manager.save_trained_model(model)
+        raise
+
+
+def _warn_of_missing_methods() -> None:
+    """Warn if a later version of the Zoo has renamed a method that the subclass overrides."""
+    overridden = [name for name, member in vars(LWMExperimentManager).items() if inspect.isfunction(member)]
+    missing = [name for name in overridden if not hasattr(ExperimentManager, name)]
+    if missing:
+        warnings.warn(
+            f"This version of rl_zoo3 is not yet known to sb3-lwm: its ExperimentManager has no {', '.join(missing)}. Other "
+            "algorithms are not concerned; lwm_dqn may work in part only. `pip install --upgrade sb3-lwm`, or install an "
+            "earlier rl_zoo3.",
+            stacklevel=3,
+        )
+
+
+def _wrap_without_texts(wrapper: Wrapper | None, env: gym.Env) -> gym.Env:
+    """Apply the wrappers of the hyperparameters, and refuse an observation with a text, for which SB3 has no array."""
+    env = env if wrapper is None else wrapper(env)
+    parts = env.observation_space.items() if isinstance(env.observation_space, spaces.Dict) else ()
+    # Gymnasium's space of texts, and MiniGrid's own
+    texts = [key for key, part in parts if part.dtype is not None and part.dtype.kind == "U"]
+    if texts:
+        env.close()
+        raise ValueError(
+            f"{env.unwrapped} observes a text ({', '.join(texts)}), which no network can read: put an `env_wrapper` into "
+            "the hyperparameters. For MiniGrid, `minigrid.wrappers.FlatObsWrapper` makes one vector of image and text, and "
+            "`[minigrid.wrappers.ImgObsWrapper, gymnasium.wrappers.FlattenObservation]` one of the image alone."
+        )
+    return env
