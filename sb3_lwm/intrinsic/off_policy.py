@@ -1,6 +1,5 @@
 """The intrinsic reward of off-policy algorithms: added to each batch that is sampled, and never stored."""
 
-import copyreg
 from collections.abc import Callable
 from typing import Any
 
@@ -186,4 +185,5 @@ class _Relabelled(ReplayBuffer):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         state = {name: value for name, value in vars(self).items() if name != "intrinsic_reward"}
-        return copyreg.__newobj__, (type(self).__mro__[2],), state  # type: ignore[attr-defined]
+        # object.__new__ of the original class, then its attributes
+        return object.__new__, (type(self).__mro__[2],), state

@@ -214,10 +214,12 @@ def test_the_replay_is_pickled_as_the_buffer_that_it_was(tmp_path: Path) -> None
     class SavesReplay(IntrinsicRewardCallback):
         def _on_rollout_end(self) -> None:
             super()._on_rollout_end()
-            self.model.save_replay_buffer(tmp_path / "replay")  # type: ignore[attr-defined]
+            with open(tmp_path / "replay.pkl", "wb") as file:
+                self.model.save_replay_buffer(file)  # type: ignore[attr-defined]
 
     model = make(DQN, "MlpPolicy", envs(), REPLAY).learn(100, callback=SavesReplay(world_model_kwargs=SMALL))
-    model.load_replay_buffer(tmp_path / "replay")
+    with open(tmp_path / "replay.pkl", "rb") as file:
+        model.load_replay_buffer(file)
     assert model.replay_buffer is not None and type(model.replay_buffer).__name__ == "ReplayBuffer"
     assert not hasattr(model.replay_buffer, "intrinsic_reward")
 
