@@ -9,7 +9,7 @@ from stable_baselines3.common.logger import Logger, configure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sb3_lwm.training_state.logs import logger_state, restore_pending, resume_logger
-from sb3_lwm.training_state.tree import pack, unpack
+from sb3_lwm.training_state.packing import pack, unpack
 
 
 def log(logger: Logger, step: int, **values: float) -> None:

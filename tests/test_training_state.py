@@ -19,7 +19,7 @@ from resume_helpers import go_on
 from sb3_lwm import LWMDQN, PrioritizedSequenceReplayBuffer, SequenceReplayBuffer, TrainingStateCallback
 from sb3_lwm.training_state import files, replay
 from sb3_lwm.training_state.comparison import differences
-from sb3_lwm.training_state.tree import pack, unpack
+from sb3_lwm.training_state.packing import pack, unpack
 
 # --- The replay ---
 

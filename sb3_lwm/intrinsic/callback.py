@@ -68,6 +68,10 @@ class IntrinsicRewardCallback(BaseCallback):
     :param encoder_pretraining_updates: The number of updates of the encoder of images after the first rollout
     :param world_model_kwargs: Further keyword arguments of the :class:`~sb3_lwm.world_model.LatentWorldModel`, such as
         ``predictor_kwargs``
+    :param save_path: The file that gets the world model when the training ends; None for none. The RL Zoo sets it to
+        ``world_model.pth`` beside the model
+    :param save_freq: The number of calls of the callback between two checkpoints ``<save_path>_<steps>_steps.pth``, as of
+        SB3's ``CheckpointCallback``; None for none
     :param verbose: 0: a progress bar of the pretraining on a terminal only, 1: always
     :raises ValueError: If a value cannot work, or the algorithm cannot take an intrinsic reward
     """
@@ -86,6 +90,8 @@ class IntrinsicRewardCallback(BaseCallback):
         encoder_updates: int = 8,
         encoder_pretraining_updates: int = 0,
         world_model_kwargs: Mapping[str, Any] | None = None,
+        save_path: str | Path | None = None,
+        save_freq: int | None = None,
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)
@@ -112,6 +118,8 @@ class IntrinsicRewardCallback(BaseCallback):
             "predictor_kwargs": {"input_size": 128},
             **(world_model_kwargs or {}),
         }
+        self.save_path = None if save_path is None else Path(save_path)
+        self.save_freq = save_freq
         # None until a training starts
         self.trainer: WorldModelTrainer | None = None
         self._reward: RolloutReward | ReplayReward | None = None
@@ -207,6 +215,8 @@ class IntrinsicRewardCallback(BaseCallback):
     def _on_step(self) -> bool:
         if isinstance(self._reward, RolloutReward):
             self._reward.on_step(self.locals["dones"], self.locals["infos"])
+        if self.save_path is not None and self.save_freq is not None and self.n_calls % self.save_freq == 0:
+            self.save(self.save_path.with_name(f"{self.save_path.stem}_{self.num_timesteps}_steps{self.save_path.suffix}"))
         return True
 
     def _on_rollout_end(self) -> None:
@@ -221,6 +231,8 @@ class IntrinsicRewardCallback(BaseCallback):
             self.logger.record(f"world_model/{name}", value.item())
 
     def _on_training_end(self) -> None:
+        if self.save_path is not None:
+            self.save(self.save_path)
         if isinstance(self._reward, ReplayReward):
             self._reward.detach()
 

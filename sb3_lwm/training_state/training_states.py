@@ -21,13 +21,12 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_lwm.common.finite_guard import FiniteGuard
 from sb3_lwm.replay import SequenceReplayBuffer
 from sb3_lwm.training_state import files, replay
-from sb3_lwm.training_state.arguments import UnsavableArgumentError, pack_argument, unpack_argument
 from sb3_lwm.training_state.callback_state import callbacks_state, set_callbacks_state
 from sb3_lwm.training_state.environments import UnknownStateError, environment_state, set_environment_state
 from sb3_lwm.training_state.locking import check_unused
 from sb3_lwm.training_state.logs import logger_state, restore_pending, resume_logger
+from sb3_lwm.training_state.packing import pack, unpack
 from sb3_lwm.training_state.random_state import random_state, set_random_state
-from sb3_lwm.training_state.tree import pack, unpack
 from sb3_lwm.version import __version__
 
 TREE, ARRAYS = "agent.json", "agent.npy"
@@ -272,8 +271,8 @@ def packed_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     left_out: dict[str, str] = {}
     for name, value in arguments.items():
         try:
-            kept[name] = pack_argument(value)
-        except UnsavableArgumentError as error:
+            kept[name] = pack(value)
+        except TypeError as error:
             left_out[name] = str(error)
     return {"kept": kept, "left_out": left_out}
 
@@ -289,7 +288,7 @@ def loaded_arguments(state: files.SavedState, given: dict[str, Any]) -> dict[str
     for name, value in saved["left_out"].items():
         if name not in given:
             raise ValueError(f"{state.path} cannot hold {name}={value}: give it, load_training_state(path, env, {name}=...).")
-    return {**{name: unpack_argument(value) for name, value in saved["kept"].items() if name not in given}, **given}
+    return {**{name: unpack(value) for name, value in saved["kept"].items() if name not in given}, **given}
 
 
 def read_tree(state: files.SavedState) -> dict[str, Any]:

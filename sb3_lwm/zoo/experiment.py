@@ -22,11 +22,14 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
 from sb3_lwm.envs import ReportingSubprocVecEnv
+from sb3_lwm.intrinsic import IntrinsicRewardCallback
 from sb3_lwm.training_state import TrainingStateCallback
 from sb3_lwm.training_state.files import STATES_FOLDER
 from sb3_lwm.zoo.hyperparameters import find_hyperparameters, resolve_variant
 from sb3_lwm.zoo.trials import read_with_trial, run_trial
 
+# The world model of an IntrinsicRewardCallback, beside the model
+WORLD_MODEL = "world_model.pth"
 Hyperparameters = dict[str, Any]
 Wrapper = Callable[[gym.Env], gym.Env]
 
@@ -120,6 +123,54 @@ class LWMExperimentManager(ExperimentManager):
 
     def objective(self, trial: optuna.Trial) -> float:
         return run_trial(self, ExperimentManager.objective, trial)
+
+
+class IntrinsicRewardManager(ExperimentManager):
+    """
+    The Zoo's manager of an experiment with another algorithm. It differs from the Zoo's own class in two things:
+
+    - ``config`` may be the name of a file of hyperparameters that ships with this package, such as ``"minigrid-ppo"``.
+    - The world model of an :class:`~sb3_lwm.IntrinsicRewardCallback` is saved beside the model (``world_model.pth``) and with
+      every checkpoint, and loaded again for a training that continues with a trained agent (``-i``).
+
+    :param args: The options of the command line
+    :param others: The further arguments of ``ExperimentManager`` by position
+    :param kwargs: The further arguments of ``ExperimentManager`` by name
+    :raises ValueError: If there is no file of this name
+    """
+
+    def __init__(self, args: argparse.Namespace, *others: Any, **kwargs: Any) -> None:
+        if kwargs.get("config"):
+            kwargs["config"] = resolve_variant(kwargs["config"])
+        super().__init__(args, *others, **kwargs)
+
+    def _intrinsic_rewards(self) -> list[IntrinsicRewardCallback]:
+        return [callback for callback in self.callbacks if isinstance(callback, IntrinsicRewardCallback)]
+
+    def create_callbacks(self) -> None:
+        super().create_callbacks()
+        if self.optimize_hyperparameters:
+            return
+        for callback in self._intrinsic_rewards():
+            callback.save_path = Path(self.save_path, WORLD_MODEL)
+            callback.save_freq = self.save_freq if self.save_freq > 0 else None
+            if self.trained_agent:
+                # a checkpoint has the number of its steps in its name
+                steps = Path(self.trained_agent).stem.removeprefix("rl_model")
+                candidates = [Path(self.trained_agent).with_name(f"world_model{steps}.pth")]
+                candidates.append(Path(self.trained_agent).with_name(WORLD_MODEL))
+                found = next((path for path in candidates if path.exists()), None)
+                if found is None:
+                    warnings.warn(
+                        f"There is no {WORLD_MODEL} beside {self.trained_agent}: its world model is new.", stacklevel=2
+                    )
+                else:
+                    callback.load(found)
+
+    def save_trained_model(self, model: BaseAlgorithm) -> None:
+        super().save_trained_model(model)
+        for callback in self._intrinsic_rewards():
+            callback.save(Path(self.save_path, WORLD_MODEL))
 
 
 def claim_log_folder(manager: ExperimentManager) -> None:

@@ -16,7 +16,8 @@ ALGORITHM = "lwm_dqn"
 def register() -> None:
     """
     Add ``lwm_dqn`` to the Zoo's algorithms, and let ``ExperimentManager(..., algo="lwm_dqn", ...)`` construct
-    :class:`~sb3_lwm.zoo.experiment.LWMExperimentManager`. The managers of other algorithms stay the Zoo's own.
+    :class:`~sb3_lwm.zoo.experiment.LWMExperimentManager`, and for other algorithms
+    :class:`~sb3_lwm.zoo.experiment.IntrinsicRewardManager`.
 
     The environments are registered by the import of ``sb3_lwm``. May be called any number of times.
     """
@@ -48,9 +49,11 @@ def _install(zoo_class: type) -> None:
 
     def construct(cls: type, *args: Any, **kwargs: Any) -> Any:
         # A copy is constructed without arguments, and the algorithm is the second of them.
-        if cls is zoo_class and ALGORITHM in (kwargs.get("algo"), *args[1:2]):
+        if cls is zoo_class and (args or kwargs):
             # This module may be imported before there is a class to derive from.
-            cls = importlib.import_module("sb3_lwm.zoo.experiment").LWMExperimentManager
+            experiment = importlib.import_module("sb3_lwm.zoo.experiment")
+            is_ours = ALGORITHM in (kwargs.get("algo"), *args[1:2])
+            cls = experiment.LWMExperimentManager if is_ours else experiment.IntrinsicRewardManager
         return object.__new__(cls)
 
     zoo_class.__new__ = staticmethod(construct)  # type: ignore[assignment]

@@ -16,7 +16,7 @@ from zoo_commands import REPOSITORY, Installation
 
 import sb3_lwm
 from sb3_lwm.zoo import register
-from sb3_lwm.zoo.experiment import LWMExperimentManager
+from sb3_lwm.zoo.experiment import IntrinsicRewardManager, LWMExperimentManager
 from sb3_lwm.zoo.registration import _HookedOnFirstUse
 
 register()
@@ -31,17 +31,17 @@ def test_the_zoo_knows_algorithm_and_environments() -> None:
     assert {"POL-3x3-v0", "POL-4x4-v0", "POL-5x5-v0", "POL-6x6-v0", "POL-v0"} <= set(gym.registry)
 
 
-def test_only_lwm_dqn_gets_the_subclass() -> None:
+def test_lwm_dqn_and_other_algorithms_get_their_subclasses() -> None:
     for _ in range(2):
         assert type(make("lwm_dqn")) is type(make(algo="lwm_dqn")) is LWMExperimentManager
-        assert type(make("ppo")) is type(make(algo="ppo")) is ExperimentManager
+        assert type(make("ppo")) is type(make(algo="ppo")) is IntrinsicRewardManager
         # may be called again
         register()
 
 
 def test_a_copy_and_a_subclass_keep_their_class() -> None:
     assert type(copy.copy(make("lwm_dqn"))) is LWMExperimentManager
-    assert type(copy.copy(make("ppo"))) is ExperimentManager
+    assert type(copy.copy(make("ppo"))) is IntrinsicRewardManager
     own = type("Own", (ExperimentManager,), {})
     assert type(own(None, "lwm_dqn", "POL-3x3-v0", "nowhere", config="mine.yml")) is own
 
