@@ -57,7 +57,7 @@ SCRIPTS = {
     "seeds": Script("sb3_lwm.zoo.seeds"),
     "resume": Script("sb3_lwm.zoo.resume"),
     "sweep": Script("sb3_lwm.zoo.sweep"),
-    "sweep_report": Script("sb3_lwm.zoo.sweep_report"),
+    "sweep_report": Script("sb3_lwm.zoo.sweep.report"),
     "watch": Script("sb3_lwm.zoo.watch"),
 }
 

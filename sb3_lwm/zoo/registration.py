@@ -17,8 +17,8 @@ from sb3_lwm.lwm_dqn import LWMDQN
 from sb3_lwm.training_state import TrainingStateCallback
 from sb3_lwm.training_state.files import STATES_FOLDER
 from sb3_lwm.zoo.hyperparameters import find_hyperparameters, resolve_variant
-from sb3_lwm.zoo.search_space import convert_lwm_dqn_params, sample_lwm_dqn_params
-from sb3_lwm.zoo.trials import make_trials_safe
+from sb3_lwm.zoo.sweep.search_space import convert_lwm_dqn_params, sample_lwm_dqn_params
+from sb3_lwm.zoo.sweep.trials import read_hyperparameters, run_trial
 from sb3_lwm.zoo.workarounds import (
     give_runs_folders_of_their_own,
     pass_env_kwargs_to_the_evaluation,
@@ -69,7 +69,7 @@ def _patch(experiment_manager: type) -> None:
         give_runs_folders_of_their_own,
         functools.partial(remove_folders_of_runs_that_never_began, algorithm=ALGORITHM),
         functools.partial(pass_env_kwargs_to_the_evaluation, algorithm=ALGORITHM),
-        functools.partial(make_trials_safe, algorithm=ALGORITHM),
+        _run_and_load_trials,
         _give_folders_to_states,
         _warn_of_what_is_lost,
     ):
@@ -110,6 +110,26 @@ def _find_hyperparameters_by_default(experiment_manager: type) -> None:
             given["self"].vec_env_class = ReportingSubprocVecEnv
 
     experiment_manager.__init__ = patched  # type: ignore[misc]
+
+
+def _run_and_load_trials(experiment_manager: type) -> None:
+    """
+    Give each trial its own seed and settings, and load a saved trial for ``--trial-id``.
+
+    :param experiment_manager: the class, changed in place
+    """
+    objective, read = experiment_manager.objective, experiment_manager.read_hyperparameters  # type: ignore[attr-defined]
+
+    @functools.wraps(objective)
+    def patched_objective(self: Any, trial: Any) -> float:
+        return run_trial(self, objective, trial) if self.algo == ALGORITHM else objective(self, trial)
+
+    @functools.wraps(read)
+    def patched_read(self: Any) -> Any:
+        return read_hyperparameters(self, read) if self.algo == ALGORITHM else read(self)
+
+    experiment_manager.objective = patched_objective  # type: ignore[attr-defined]
+    experiment_manager.read_hyperparameters = patched_read  # type: ignore[attr-defined]
 
 
 def _give_folders_to_states(experiment_manager: type) -> None:
