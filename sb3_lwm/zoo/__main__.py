@@ -20,7 +20,7 @@ class Script(NamedTuple):
 
 
 COMMANDS = ("embeddings", "evaluate", "play", "record", "resume", "seeds", "watch")
-SWEEPS = ("sweep", "sweep_report")
+SWEEPS = {"sweep": "sb3_lwm.zoo.sweep", "sweep_report": "sb3_lwm.zoo.sweep.report"}
 OWN_SCRIPTS = sorted((*COMMANDS, *SWEEPS))
 
 VIDEOS = (fixes.require_a_run, fixes.make_output_folder_absolute, fixes.run_children_through_this_entry, fixes.provide_ffmpeg)
@@ -37,7 +37,7 @@ SCRIPTS = {
     "plot_from_file": Script("rl_zoo3.plots.plot_from_file", (fixes.require_results,)),
     "all_plots": Script("rl_zoo3.plots.all_plots"),
     **{name: Script(f"sb3_lwm.zoo.commands.{name}") for name in COMMANDS},
-    **{name: Script(f"sb3_lwm.zoo.{name}") for name in SWEEPS},
+    **{name: Script(module) for name, module in SWEEPS.items()},
 }
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import copy
 import functools
 import inspect
 import os
@@ -26,7 +25,7 @@ from sb3_lwm.intrinsic import IntrinsicRewardCallback
 from sb3_lwm.training_state import TrainingStateCallback
 from sb3_lwm.training_state.files import STATES_FOLDER
 from sb3_lwm.zoo.hyperparameters import find_hyperparameters, resolve_variant
-from sb3_lwm.zoo.trials import read_with_trial, run_trial
+from sb3_lwm.zoo.sweep.trials import read_hyperparameters, run_trial
 
 # The world model of an IntrinsicRewardCallback, beside the model
 WORLD_MODEL = "world_model.pth"
@@ -75,12 +74,7 @@ class LWMExperimentManager(ExperimentManager):
             raise
 
     def read_hyperparameters(self) -> tuple[Hyperparameters, Hyperparameters]:
-        if self.trial_id is None:
-            settings = super().read_hyperparameters()
-        else:
-            settings = read_with_trial(self, ExperimentManager.read_hyperparameters)
-        # The Zoo changes them in place, and with them the module that they may come from.
-        return copy.deepcopy(settings)
+        return read_hyperparameters(self, ExperimentManager.read_hyperparameters)
 
     def _preprocess_hyperparams(
         self, hyperparams: Hyperparameters

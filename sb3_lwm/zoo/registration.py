@@ -8,7 +8,7 @@ from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import ALGOS
 
 from sb3_lwm.lwm_dqn import LWMDQN
-from sb3_lwm.zoo.search_space import convert_lwm_dqn_params, sample_lwm_dqn_params
+from sb3_lwm.zoo.sweep.search_space import convert_lwm_dqn_params, sample_lwm_dqn_params
 
 ALGORITHM = "lwm_dqn"
 

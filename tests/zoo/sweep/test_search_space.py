@@ -1,4 +1,4 @@
-"""What Optuna may choose: every choice makes an agent, and what the user has fixed stays."""
+"""The search space: every sample makes an agent, and what the user has fixed is not searched."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -11,11 +11,10 @@ from gymnasium import spaces
 from helpers import NETWORKS, make_random_envs
 from optuna.samplers import RandomSampler
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
-from torch import nn
 
 from sb3_lwm import LWMDQN
 from sb3_lwm.zoo import register
-from sb3_lwm.zoo.search_space import CONTEXT, TrialContext, convert_lwm_dqn_params, merge, sample_lwm_dqn_params
+from sb3_lwm.zoo.sweep.search_space import CONTEXT, convert_lwm_dqn_params, merge, sample_lwm_dqn_params
 
 IMAGES = spaces.Box(0, 255, (36, 36, 1), np.uint8)
 SMALL_IMAGES = {"policy": "CnnPolicy", "buffer_size": 3000, "learning_starts": 300}
@@ -28,7 +27,7 @@ def study() -> optuna.Study:
 
 
 def sample(study: optuna.Study, settings: Mapping[str, Any], n_envs: int = 2, fixed: tuple[str, ...] = ()) -> dict[str, Any]:
-    token = CONTEXT.set(TrialContext(settings, frozenset(fixed)))
+    token = CONTEXT.set((settings, fixed))
     try:
         trial = study.ask()
         sampled = sample_lwm_dqn_params(trial, 0, n_envs, {})
@@ -89,11 +88,9 @@ def test_what_is_fixed_is_not_chosen(study: optuna.Study) -> None:
 
 
 def test_sequences_that_fit_nowhere(study: optuna.Study) -> None:
-    with pytest.raises(
-        ValueError, match=r"learning_starts=20, buffer_size=10000: 10 rows of each of 2 environments cannot hold"
-    ):
+    with pytest.raises(ValueError, match="No unroll of 8 to 64 fits n_steps=5, burn_in=0 and 10 rows of each of 2"):
         sample(study, {"learning_starts": 20, "buffer_size": 10_000})
-    with pytest.raises(ValueError, match="n_steps=100 needs a longer unroll than the 64 of the space: fix unroll"):
+    with pytest.raises(ValueError, match=r"No unroll of 8 to 64 fits n_steps=100, .*fix burn_in, unroll and n_steps"):
         sample(study, {"n_steps": 100}, fixed=("n_steps",))
 
 
@@ -115,9 +112,9 @@ def test_policy_kwargs_are_merged(study: optuna.Study) -> None:
     assert (sampled["net_arch"], predictor["head_size"]) == ([8], 8)
     assert sampled["world_model_kwargs"]["encoder_objective_kwargs"] == {"batch_size": 8}
     assert sampled["gru_hidden_size"] >= 32 and predictor["gru_hidden_size"] >= 32
-    # the Zoo's strings of Python
-    merged = merge({"policy_kwargs": "dict(activation_fn=nn.Tanh)"}, {"policy_kwargs": {"gru_hidden_size": 32}})
-    assert merged["policy_kwargs"] == {"activation_fn": nn.Tanh, "gru_hidden_size": 32}
+    # Python code of the Zoo
+    with pytest.raises(ValueError, match=r"policy_kwargs='dict\(net_arch=\[8\]\)' is Python code"):
+        merge({"policy_kwargs": "dict(net_arch=[8])"}, {"policy_kwargs": {"gru_hidden_size": 32}})
     # no world model, no sizes of it
     assert "world_model_kwargs" not in convert_lwm_dqn_params({"gru_hidden_size_pow": 5})["policy_kwargs"]
     nothing = sample(study, {"policy_kwargs": {"world_model_kwargs": None}})

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for a test, in a temporary folder, from whatever the machine has installed."""
+"""A PostgreSQL server in a temporary folder, of the version that is installed."""
 
 import getpass
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def server_programs() -> Path | None:
-    """:return: the folder of ``initdb`` and ``pg_ctl``, None if there is no PostgreSQL here"""
+    """:return: The folder of ``initdb`` and ``pg_ctl``, None if PostgreSQL is not installed"""
     if (found := shutil.which("initdb")) is not None:
         return Path(found).parent
     # Debian keeps them off the PATH
@@ -25,7 +25,7 @@ def postgresql() -> Iterator[str]:
     """
     Start an empty server, and stop it.
 
-    :return: the URL of its database
+    :return: The URL of its database
     """
     programs = server_programs()
     assert programs is not None

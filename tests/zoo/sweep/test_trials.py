@@ -1,4 +1,4 @@
-"""A trial has its own seed, fails alone, and loads again."""
+"""A trial has its own seed, is pruned alone when it fails, and loads again."""
 
 import random
 from collections.abc import Callable
@@ -12,11 +12,12 @@ import torch as th
 import yaml
 from optuna.trial import FixedTrial, TrialState
 from rl_zoo3.exp_manager import ExperimentManager
+from sweep_helpers import TINY
 
 from sb3_lwm.zoo import register
-from sb3_lwm.zoo.search_space import CONTEXT
-from sb3_lwm.zoo.storage import open_storage
-from sb3_lwm.zoo.trials import SETTINGS, run_trial, trial_seed
+from sb3_lwm.zoo.sweep.search_space import CONTEXT
+from sb3_lwm.zoo.sweep.study import SETTINGS, open_storage
+from sb3_lwm.zoo.sweep.trials import run_trial
 
 Manager = Callable[..., ExperimentManager]
 PARAMS = {"gru_hidden_size_pow": 6, "one_minus_gamma": 0.25, "learning_rate": 1e-3}
@@ -45,63 +46,56 @@ def test_seed(manager: Manager) -> None:
     drawn: list[tuple[Any, ...]] = []
 
     def objective(own: Any, trial: Any) -> float:
-        assert CONTEXT.get().fixed == {"gamma"}
-        # settings of its own
+        # its own copy of the settings
         own._hyperparams["policy_kwargs"]["net_arch"].append(1)
-        assert CONTEXT.get().hyperparams["policy_kwargs"] == {"net_arch": [8, 1]}
+        settings, fixed = CONTEXT.get()
+        assert (settings["policy_kwargs"], list(fixed)) == ({"net_arch": [8, 1]}, ["gamma"])
         drawn.append((own.seed, *numbers()))
         return 1.0
 
     trials = [FixedTrial({}, number=3), FixedTrial({}, number=4), FixedTrial({}, number=7)]
-    # as one that is tried again
+    # a trial that is run again
     trials[2].set_user_attr("seed", 13)
     assert [run_trial(made, objective, trial) for trial in trials] == [1.0] * 3
     assert [trial.user_attrs["seed"] for trial in trials] == [13, 14, 13]
     assert drawn[0] == drawn[2] and drawn[0][1:] != drawn[1][1:]
     assert (made.seed, made._hyperparams) == (10, {"policy_kwargs": {"net_arch": [8]}})
-    assert trial_seed(2**32 - 1, 3) == 2
+    # NumPy's seeds have 32 bits
+    made.seed = 2**32 - 1
+    run_trial(made, objective, last := FixedTrial({}, number=3))
+    assert last.user_attrs["seed"] == 2
 
 
-def out_of_memory() -> None:
-    # more than any machine can address
-    th.empty(2**50, dtype=th.float64)
-
-
-def memory_error() -> None:
-    raise MemoryError("Use buffer_size <= 1")
-
-
-def cuda_out_of_memory() -> None:
-    raise th.OutOfMemoryError("CUDA out of memory.")
-
-
-def not_finite() -> None:
-    raise ValueError("The loss is nan")
-
-
-@pytest.mark.parametrize(
-    ("fail", "failure"),
-    [
-        (out_of_memory, "can't allocate memory"),
-        (memory_error, "MemoryError: Use buffer_size <= 1"),
-        (cuda_out_of_memory, "CUDA out of memory"),
-        (not_finite, "ValueError: The loss is nan"),
-    ],
-)
-def test_known_failures_end_the_trial_only(manager: Manager, fail: Callable[[], None], failure: str) -> None:
+@pytest.mark.parametrize("error", [MemoryError("Use buffer_size <= 1"), th.OutOfMemoryError("CUDA out of memory.")])
+def test_a_lack_of_memory_prunes_the_trial(manager: Manager, error: Exception) -> None:
     study = optuna.create_study(direction="maximize")
 
     def objective(own: Any, trial: optuna.Trial) -> float:
         if trial.number == 0:
-            fail()
+            raise error
         return 1.0
 
     study.optimize(lambda trial: run_trial(manager(), objective, trial), n_trials=2)
     assert [trial.state for trial in study.trials] == [TrialState.PRUNED, TrialState.COMPLETE]
-    assert failure in study.trials[0].user_attrs["failure"]
+    assert study.trials[0].user_attrs["failure"] == f"{type(error).__name__}: {error}"
 
 
-@pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), KeyError("a bug")])
+def test_a_loss_that_is_not_finite_prunes_the_trial(manager: Manager) -> None:
+    settings: dict[str, Any] = {name: int(value) for name, value in (word.split(":") for word in TINY)}
+    made = manager(
+        hyperparams={**settings, "n_envs": 2, "learning_rate": 1e30}, n_timesteps=240, optimize_hyperparameters=True
+    )
+    made.setup_experiment()
+    study = optuna.create_study(direction="maximize")
+    study.optimize(made.objective, n_trials=2)
+    assert [trial.state for trial in study.trials] == [TrialState.PRUNED] * 2
+    for number, trial in enumerate(study.trials):
+        assert trial.user_attrs["seed"] == 10 + number and "loss is nan" in trial.user_attrs["failure"]
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("n_steps=0 is wrong")]
+)
 def test_other_failures_are_raised(manager: Manager, error: Exception) -> None:
     def objective(own: Any, trial: Any) -> float:
         raise error
@@ -169,11 +163,10 @@ def test_a_saved_trial_loads(manager: Manager, saved: str) -> None:
 
 def test_a_trial_that_is_not_there(manager: Manager, saved: str) -> None:
     for kwargs, message in [
-        ({"study_name": "mine", "trial_id": 7}, r"study mine has no trial 7: it has trials 0 to 1\."),
-        ({"study_name": "mine", "trial_id": -1}, "study mine has no trial -1"),
-        ({"study_name": "mine", "trial_id": 1}, r"Trial 1 of the study mine has no parameters: it is WAITING\."),
-        ({"study_name": "yours", "trial_id": 0}, r"--study-name yours: the storage has no such study\. It has: mine\."),
-        ({"trial_id": 0}, "--trial-id 0 is a trial of which study"),
+        ({"study_name": "mine", "trial_id": 7}, "study mine has no trial 7 with parameters among its 2 trials"),
+        ({"study_name": "mine", "trial_id": 1}, "study mine has no trial 1 with parameters"),
+        ({"study_name": "yours", "trial_id": 0}, r"--study-name yours: the storage has no such study\. Its studies: mine\."),
+        ({"trial_id": 0}, "--trial-id 0 needs --storage and --study-name"),
     ]:
         with pytest.raises(ValueError, match=message):
             manager(storage=saved, **kwargs).read_hyperparameters()
@@ -182,14 +175,14 @@ def test_a_trial_that_is_not_there(manager: Manager, saved: str) -> None:
 def test_a_trial_of_a_sweep_has_the_settings_of_its_study(manager: Manager, saved: str) -> None:
     study = optuna.load_study(study_name="mine", storage=open_storage(saved))
     hyperparams = {"policy_kwargs": {"net_arch": [5]}, "policy": "MlpPolicy", "n_timesteps": 70, "tau": 0.5, "batch_size": 3}
-    settings = {"algo": "lwm_dqn", "env": "POL-3x3-v0", "env_kwargs": {"max_episode_steps": 7}, "hyperparams": hyperparams}
+    hyperparams["env_kwargs"] = {"max_episode_steps": 7}
+    settings = {"env": "POL-3x3-v0", "hyperparams": hyperparams}
     study.set_user_attr(SETTINGS, settings)
     made = manager(storage=saved, study_name="mine", trial_id=0, hyperparams={"tau": 0.25})
     for _ in range(2):
         assert made.read_hyperparameters()[0] == {
             **hyperparams,
             "policy_kwargs": {"net_arch": [5], "gru_hidden_size": 64},
-            "env_kwargs": {"max_episode_steps": 7},
             "tau": 0.25,
             "gamma": 0.75,
             "learning_rate": 1e-3,
@@ -197,7 +190,7 @@ def test_a_trial_of_a_sweep_has_the_settings_of_its_study(manager: Manager, save
     made = manager(storage=saved, study_name="mine", trial_id=0, env_kwargs={"max_episode_steps": 8})
     assert made.read_hyperparameters()[0]["env_kwargs"] == {"max_episode_steps": 8}
     study.set_user_attr(SETTINGS, {**settings, "env": "POL-4x4-v0"})
-    with pytest.raises(ValueError, match="The study mine is of lwm_dqn on POL-4x4-v0, not of lwm_dqn on POL-3x3-v0"):
+    with pytest.raises(ValueError, match="The study mine is of POL-4x4-v0: copy the block"):
         made.read_hyperparameters()
 
 
@@ -212,5 +205,5 @@ def test_a_trial_of_another_algorithm(manager: Manager, tmp_path: Path) -> None:
     study.add_trial(optuna.create_trial(params=params, distributions=distributions, value=1.0))
     with pytest.raises(ValueError, match="The study dqn is of another algorithm: lwm_dqn has no net_arch"):
         manager(storage=url, study_name="dqn", trial_id=0).read_hyperparameters()
-    with pytest.raises(ValueError, match=r"other\.db does not exist"):
+    with pytest.raises(ConnectionError, match=r"other\.db cannot be opened: it does not exist"):
         manager(storage=url.replace("study", "other"), study_name="dqn", trial_id=0).read_hyperparameters()
