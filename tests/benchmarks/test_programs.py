@@ -2,11 +2,10 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers import BENCHMARKS
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 PROGRAMS = sorted(path.name for path in BENCHMARKS.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
 # of the extra `benchmarks` alone
 PACKAGES = {"frame_compression.py": ("blosc2", "lz4"), "novelty.py": ("scipy",), "probes.py": ("scipy",)}

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
+from atari_helpers import SHORT_ATARI
 from helpers import SHORT, make_labyrinths
 from resume_helpers import assert_same_training, go_on, read_log, train
 from stable_baselines3.common.vec_env import VecEnv
-from test_step_ahead import SETTINGS
 
 from sb3_lwm import LWMDQN, AtariVecEnv
 
@@ -54,5 +54,5 @@ def test_labyrinths(settings: str, tmp_path: Path) -> None:
 
 
 def test_atari(tmp_path: Path) -> None:
-    arguments = {**SETTINGS, "step_ahead": True, "prioritized_replay": True, "compression": "zstd"}
+    arguments = {**SHORT_ATARI, "step_ahead": True, "prioritized_replay": True, "compression": "zstd"}
     check(lambda: LWMDQN("CnnPolicy", make_games(), seed=0, **arguments), make_games, 210, tmp_path)

@@ -1,22 +1,19 @@
 """The README's tables of results say what the CSVs beside them say; a failure shows the rows to put in."""
 
-from pathlib import Path
-
 import pandas as pd
+from helpers import BENCHMARKS, REPOSITORY
 from results_tables import course_table, final_table, training_table
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def table_below(words: str) -> list[list[str]]:
     """:return: cells of the README's first table below words that it has once"""
-    (_, text) = (ROOT / "README.md").read_text(encoding="utf-8").split(words)
+    (_, text) = (REPOSITORY / "README.md").read_text(encoding="utf-8").split(words)
     lines = text[text.index("\n|") + 1 :].split("\n\n")[0].splitlines()
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
 def read(name: str) -> pd.DataFrame:
-    return pd.read_csv(ROOT / "benchmarks" / "results" / name)
+    return pd.read_csv(BENCHMARKS / "results" / name)
 
 
 def test_labyrinths() -> None:

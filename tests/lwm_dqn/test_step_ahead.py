@@ -6,27 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
+from atari_helpers import SHORT_ATARI
 from helpers import changed, make_labyrinths, weights
 from replay_helpers import stored
 
 from sb3_lwm import LWMDQN, AtariVecEnv
 
-SETTINGS: dict[str, Any] = {
-    **{"buffer_size": 400, "learning_starts": 24, "batch_size": 2, "burn_in": 2, "unroll": 4, "train_freq": 2},
-    **{"encoder_pretraining_updates": 1, "pretraining_updates": 1, "pretraining_batch_size": 2},
-    **{"pretraining_sequence_length": 4, "exploration_initial_eps": 0.5, "exploration_final_eps": 0.5},
-    "policy_kwargs": {
-        "features_extractor_kwargs": {"features_dim": 16},
-        "gru_hidden_size": 8,
-        "world_model_kwargs": {"image_latent_size": 4, "encoder_objective_kwargs": {"batch_size": 4}},
-    },
-    "device": "cpu",
-}
-
 
 def make_model(**kwargs: Any) -> LWMDQN:
     env = AtariVecEnv("montezuma_revenge", 2, seed=0, max_episode_steps=30)
-    return LWMDQN("CnnPolicy", env, seed=0, **{**SETTINGS, **kwargs})
+    return LWMDQN("CnnPolicy", env, seed=0, **{**SHORT_ATARI, **kwargs})
 
 
 def rows(model: LWMDQN) -> list[Any]:
@@ -95,7 +84,7 @@ def test_other_environments_cannot() -> None:
 
 def test_rooms_are_logged() -> None:
     env = AtariVecEnv("montezuma_revenge", 2, seed=0, max_episode_steps=10, ram_envs=2)
-    model = LWMDQN("CnnPolicy", env, **{**SETTINGS, "learning_starts": 100})
+    model = LWMDQN("CnnPolicy", env, **{**SHORT_ATARI, "learning_starts": 100})
     model.learn(60, log_interval=10_000)
     values: dict[str, Any] = {}
     model.logger.dump = lambda step=0: values.update(model.logger.name_to_value)  # type: ignore[method-assign]

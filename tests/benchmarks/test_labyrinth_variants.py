@@ -13,9 +13,9 @@ import pytest
 import torch as th
 import yaml
 import zoo_scores
+from acting_helpers import check_acting_and_replay_agree
 from helpers import SHORT, make_labyrinths
 from rl_zoo3.utils import StoreDict
-from test_act_replay import check_acting_and_replay_agree
 
 from sb3_lwm import LWMDQN
 from sb3_lwm.common.gru import ResettableGRU

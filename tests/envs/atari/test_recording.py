@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from atari_helpers import FIRST_ROOM
 
 from sb3_lwm.envs.atari.play import join, make_atari, play_game, play_randomly
 from sb3_lwm.envs.atari.recording import Recording, load, record, replay, save
 
 pytest.importorskip("cv2")
 
-FIRST_ROOM = Path(__file__).parents[1] / "benchmarks" / "recordings" / "montezuma_first_room.json"
 # RAM of Montezuma's Revenge, as annotated by AtariARI (Anand et al., arXiv:1906.08226); the number of lives left is byte 58
 ROOM, X, Y, LIVES, ITEMS = 3, 42, 43, 58, 65
 KEY = 2

@@ -5,13 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "kill_resume.py"
+from helpers import BENCHMARKS
 
 
 def test_killed_training_is_the_same(tmp_path: Path) -> None:
     output = tmp_path / "kills.csv"
     options = ["--steps", 1200, "--every-steps", 100, "--kills", 2, "--output", output]
-    subprocess.run([sys.executable, SCRIPT, "exact", "--task", "tiny", *map(str, options)], check=True, timeout=300)
+    subprocess.run(
+        [sys.executable, BENCHMARKS / "kill_resume.py", "exact", "--task", "tiny", *map(str, options)], check=True, timeout=300
+    )
     with open(output, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["different"] for row in rows] == ["", ""] and rows[1]["in_save"] == "True"
