@@ -1,4 +1,4 @@
-"""What the replay takes is what was said before, and what does not fit is refused before it is allocated."""
+"""The memory of a replay is known in advance, and a replay that does not fit is refused before it is allocated."""
 
 import re
 from pathlib import Path
@@ -34,7 +34,7 @@ def allocated(buffer: SequenceReplayBuffer) -> int:
 
 
 @pytest.mark.parametrize("space", SPACES)
-def test_one_observation_and_a_little_for_each_row(space: str) -> None:
+def test_bytes_of_a_row(space: str) -> None:
     rows, n_envs = 500, 2
     buffer = SequenceReplayBuffer(rows * n_envs, SPACES[space], spaces.Discrete(N_ACTIONS), "cpu", n_envs, sequence_length=7)
     per_row = observation_bytes(SPACES[space]) + buffer.bytes_per_row(state_bytes=1000)
@@ -44,10 +44,18 @@ def test_one_observation_and_a_little_for_each_row(space: str) -> None:
 
 
 @pytest.mark.parametrize("stride", [1, 4, 7])
-def test_memory_is_stored_once_a_stride(stride: int) -> None:
+def test_states_are_stored_once_per_stride(stride: int) -> None:
     rows, n_envs = 400 // stride * stride, 2
     buffer = PrioritizedSequenceReplayBuffer(
-        rows * n_envs, SPACES["box"], spaces.Discrete(N_ACTIONS), "cpu", n_envs, sequence_length=7, stride=stride
+        rows * n_envs,
+        SPACES["box"],
+        spaces.Discrete(N_ACTIONS),
+        "cpu",
+        n_envs,
+        sequence_length=7,
+        stride=stride,
+        priority_exponent=0.9,
+        importance_exponent=0.6,
     )
     player = Player(buffer)
     player.play(1)
@@ -59,7 +67,7 @@ def test_memory_is_stored_once_a_stride(stride: int) -> None:
     assert needed == pytest.approx(rows * n_envs * (12 + 15 + (8 + 32) / stride))
 
 
-def test_a_million_atari_steps() -> None:
+def test_memory_of_a_million_atari_steps() -> None:
     states = RecurrentState(*(np.zeros((1, size), np.float32) for size in (512, 256, 32)), np.zeros(1, np.int64))
     other = PrioritizedSequenceReplayBuffer.bytes_per_row(sum(part.nbytes for part in states), stride=80)
     memory = ReplayMemory(10**6, observation_bytes(FRAMES), other, CPU, None)
@@ -83,7 +91,7 @@ def set_free(monkeypatch: pytest.MonkeyPatch, **free: int) -> None:
         (CUDA, {"cpu": 10 * 600, "cuda": 10**9}, 600),
     ],
 )
-def test_what_does_not_fit_is_refused(
+def test_replay_that_does_not_fit_is_refused(
     device: th.device, free: dict[str, int], largest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_free(monkeypatch, **free)
@@ -96,7 +104,7 @@ def test_what_does_not_fit_is_refused(
         memory._replace(buffer_size=largest + 1).check()
 
 
-def test_compressed_observations_are_not_known_in_advance(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_size_of_compressed_observations_is_an_upper_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = ReplayMemory(1000, 100_000, 10.0, CPU, "zstd")
     set_free(monkeypatch, cpu=10**9)
     assert "at most 100.0 MB, which zstd will make smaller" in memory.check()
@@ -129,7 +137,7 @@ def test_limits_of_containers(outer: str, inner: str, left: int | None, tmp_path
     assert free == left if left is not None else free > 10**6
 
 
-def test_a_container_may_see_itself_as_the_root(tmp_path: Path) -> None:
+def test_container_that_sees_itself_as_the_root(tmp_path: Path) -> None:
     own = tmp_path / "cgroup"
     own.write_text("0::/\n")
     make_group(tmp_path, "5000", used=6000, cached=0)
@@ -138,7 +146,7 @@ def test_a_container_may_see_itself_as_the_root(tmp_path: Path) -> None:
     assert 10**6 < available_memory(CPU, tmp_path, own) <= psutil.virtual_memory().total
 
 
-def test_without_any_limit(tmp_path: Path) -> None:
+def test_free_memory_without_limits(tmp_path: Path) -> None:
     # as on other systems than Linux
     assert 10**6 < available_memory(CPU, tmp_path, tmp_path / "nothing") <= psutil.virtual_memory().total
 
@@ -158,7 +166,7 @@ def make_agent(**kwargs: Any) -> LWMDQN:
 
 
 @pytest.mark.parametrize("prioritized_replay", [False, True])
-def test_the_agent_knows_what_its_replay_will_need(prioritized_replay: bool) -> None:
+def test_agent_reports_the_memory_of_its_replay(prioritized_replay: bool) -> None:
     agent = make_agent(prioritized_replay=prioritized_replay, buffer_size=6000)
     needed = agent.replay_memory().total
     agent.learn(62)
@@ -166,21 +174,21 @@ def test_the_agent_knows_what_its_replay_will_need(prioritized_replay: bool) -> 
     assert needed <= allocated(agent.replay_buffer) <= needed + 100
 
 
-def test_a_line_for_the_user(capsys: pytest.CaptureFixture[str]) -> None:
+def test_verbose_agent_prints_the_memory_of_its_replay(capsys: pytest.CaptureFixture[str]) -> None:
     make_agent(verbose=1).learn(2)
     assert re.search(r"^A replay of 1000 rows needs \d+\.\d kB .* Free: [\d.]+ [GM]B on cpu\.$", capsys.readouterr().out, re.M)
     make_agent().learn(2)
     assert "replay" not in capsys.readouterr().out
 
 
-def test_nothing_is_allocated_that_does_not_fit() -> None:
+def test_agent_allocates_no_replay_that_does_not_fit() -> None:
     agent = make_agent(buffer_size=10**13)
     with pytest.raises(MemoryError, match="A replay of 10000000000000 rows needs"):
         agent.learn(2)
     assert agent.replay_buffer is None
 
 
-def test_a_saved_replay_is_loaded_without_a_second_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saved_replay_is_loaded_without_a_second_allocation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     agent = make_agent(prioritized_replay=True).learn(62)
     agent.save_replay_buffer(tmp_path / "replay")
     # no machine could hold a buffer of this size beside the loaded one

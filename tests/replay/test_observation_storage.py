@@ -10,8 +10,10 @@ import psutil
 import pytest
 import torch as th
 from gymnasium import spaces
-from replay_helpers import SPACES, STORAGES
+from helpers import SHORT, changed, make_random_envs, weights
+from replay_helpers import N_ACTIONS, SPACES, STORAGES, Player, stored
 
+from sb3_lwm import LWMDQN
 from sb3_lwm.replay.observation_storage import (
     BLOCK_ROWS,
     CompressedStorage,
@@ -22,6 +24,7 @@ from sb3_lwm.replay.observation_storage import (
     make_storage,
     observation_bytes,
 )
+from sb3_lwm.replay.sequence_buffer import SequenceReplayBuffer
 
 CPU = th.device("cpu")
 # types that PyTorch cannot index among them
@@ -97,7 +100,7 @@ def test_all_agree_with_plain_arrays(rows: int, seed: int) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(1,), (2, 3)])
-def test_every_type(dtype: Any, shape: tuple[int, ...]) -> None:
+def test_every_dtype(dtype: Any, shape: tuple[int, ...]) -> None:
     writer = Writer(box(dtype, shape), rows=13, n_envs=3)
     for _ in range(40):
         writer.write_some()
@@ -106,7 +109,7 @@ def test_every_type(dtype: Any, shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in SPACES if name != "dict"])
-def test_every_space(name: str) -> None:
+def test_storage_of_every_space(name: str) -> None:
     space = SPACES[name]
     writer = Writer(space, rows=13, n_envs=2)
     observations = [np.stack([space.sample() for _ in range(2)]) for _ in range(13)]
@@ -131,7 +134,7 @@ def test_values_of_another_type_are_converted(kind: str) -> None:
     np.testing.assert_array_equal(storage.take(np.array([2, 3]), CPU).numpy(), values.astype(np.float32))
 
 
-def test_old_rows_of_a_block_stay_until_they_are_written_over() -> None:
+def test_old_rows_of_a_compressed_block_stay_until_they_are_overwritten() -> None:
     storage = CompressedStorage(2 * BLOCK_ROWS, 1, box(np.uint8, (1,)), compression="zstd")
     env = np.zeros(1, dtype=np.int64)
     every_row = np.arange(2 * BLOCK_ROWS)
@@ -145,7 +148,7 @@ def test_old_rows_of_a_block_stay_until_they_are_written_over() -> None:
 
 
 @pytest.mark.parametrize("n_written", [0, 3, 8, 29, 40])
-def test_pickling_and_writing_on(n_written: int) -> None:
+def test_pickled_storage_continues(n_written: int) -> None:
     writer = Writer(box(np.float32), rows=20, n_envs=2)
     for _ in range(n_written):
         writer.write(np.arange(2))
@@ -157,7 +160,7 @@ def test_pickling_and_writing_on(n_written: int) -> None:
 
 
 @pytest.mark.parametrize("kind", STORAGES)
-def test_what_was_taken_is_a_copy(kind: str) -> None:
+def test_taken_rows_are_copies(kind: str) -> None:
     storage = STORAGES[kind](8, 1, box(np.uint8, (1,)))
     for row in range(5):
         storage.write(np.array([row]), np.zeros(1, dtype=np.int64), [[row]])
@@ -167,7 +170,7 @@ def test_what_was_taken_is_a_copy(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", STORAGES)
-def test_taking_copies_a_few_rows_and_not_all(kind: str) -> None:
+def test_taking_rows_copies_only_these_rows(kind: str) -> None:
     rows, n_envs = 400, 4
     storage = STORAGES[kind](rows, n_envs, spaces.Box(0, 255, (1, 84, 84), np.uint8))
     for row in range(rows):
@@ -182,7 +185,7 @@ def test_taking_copies_a_few_rows_and_not_all(kind: str) -> None:
     assert peak < 0.5e6
 
 
-def test_bytes() -> None:
+def test_bytes_in_use() -> None:
     storages = Writer(spaces.Box(0, 255, (1, 84, 84), np.uint8), rows=64, n_envs=2).storages
     raw = 64 * 2 * 7056
     assert storages["host"].nbytes == storages["torch"].nbytes == raw
@@ -213,18 +216,69 @@ def test_compressed_blocks_leave_no_holes_in_memory() -> None:
     assert resident < 4 * (storage.nbytes - counted)
 
 
-# --- What is refused ---
+# --- In the replay and the agent ---
 
 
-def test_which_storage() -> None:
+@pytest.mark.parametrize("space", ["image", "dict"])
+@pytest.mark.parametrize("kind", ["torch", "zstd"])
+def test_replay_samples_the_same_from_every_storage(kind: str, space: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def play() -> list[np.ndarray]:
+        buffer = SequenceReplayBuffer(87, SPACES[space], spaces.Discrete(N_ACTIONS), "cpu", 3, sequence_length=7)
+        player = Player(buffer, seed=1, end_chance=[0.0, 0.2, 0.7])
+        np.random.seed(2)
+        results = []
+        for play in range(30):
+            player.play(1 + play % 5)
+            if play % 7 == 6:
+                player.truncate()
+            if buffer.can_sample():
+                samples = buffer.sample(10)
+                player.check(samples, 0)
+                parts = samples.observations.values() if isinstance(samples.observations, dict) else [samples.observations]
+                results += [part.numpy() for part in (*parts, samples.rewards, samples.finals)]
+        assert buffer.full
+        buffer.reset()
+        player = Player(buffer, seed=3)
+        player.play(9)
+        for column in range(10):
+            player.check(buffer.sample(10), column)
+        return results
+
+    expected = play()
+    monkeypatch.setattr(
+        "sb3_lwm.replay.sequence_buffer.make_storage", lambda rows, n_envs, space, *_: STORAGES[kind](rows, n_envs, space)
+    )
+    for result, other in zip(play(), expected, strict=True):
+        np.testing.assert_array_equal(result, other)
+
+
+@pytest.mark.parametrize("prioritized_replay", [False, True])
+def test_agent_learns_the_same_with_compression(prioritized_replay: bool, tmp_path: Any) -> None:
+    def learn(**kwargs: Any) -> LWMDQN:
+        env = make_random_envs(n_envs=4)
+        return LWMDQN("MlpPolicy", env, seed=0, prioritized_replay=prioritized_replay, **SHORT, **kwargs).learn(100)
+
+    plain, compressed = learn(), learn(replay_buffer_kwargs={"compression": "zstd"})
+    assert not changed(weights(plain.policy), weights(compressed.policy))
+    assert plain.replay_buffer is not None and compressed.replay_buffer is not None
+    assert isinstance(compressed.replay_buffer.observations, CompressedStorage)
+    compressed.save_replay_buffer(tmp_path / "replay")
+    compressed.load_replay_buffer(tmp_path / "replay")
+    np.testing.assert_array_equal(*(stored(agent.replay_buffer, "observations") for agent in (plain, compressed)))
+
+
+# --- Storages that are refused ---
+
+
+def test_storage_for_each_device_and_compression() -> None:
     space = SPACES["image"]
-    assert type(make_storage(4, 2, space)) is HostStorage
-    assert type(make_storage(4, 2, space, CPU)) is HostStorage
-    assert type(make_storage(4, 2, space, "meta")) is TorchStorage
-    assert type(make_storage(4, 2, space, compression="zstd")) is CompressedStorage
+    assert type(make_storage(4, 2, space, "cpu", None)) is HostStorage
+    assert type(make_storage(4, 2, space, CPU, None)) is HostStorage
+    assert type(make_storage(4, 2, space, "meta", None)) is TorchStorage
+    assert type(make_storage(4, 2, space, "cpu", "zstd")) is CompressedStorage
 
 
-def test_storages_that_there_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_storages_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="storage_device='attic' is no device: use 'cpu' or 'cuda'"):
         check_storage("attic", None)
     with pytest.raises(ValueError, match="compression='zip': use None or one of 'zstd'"):
@@ -238,12 +292,12 @@ def test_storages_that_there_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
         check_storage("cuda", "zstd")
 
 
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_compression_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "zstandard", None)
     with pytest.raises(
         ImportError, match=r"compression='zstd' needs the package zstandard: pip install sb3-lwm\[compression\]"
     ):
-        make_storage(4, 2, SPACES["image"], compression="zstd")
+        make_storage(4, 2, SPACES["image"], "cpu", "zstd")
 
 
 # --- On a GPU ---
@@ -251,7 +305,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(not th.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("kind", ["host", "zstd", "cuda"])
-def test_on_a_gpu(kind: str) -> None:
+def test_storage_on_a_gpu(kind: str) -> None:
     device = th.device("cuda")
     writer = Writer(box(np.uint8), rows=20, n_envs=3)
     writer.storages["cuda"] = TorchStorage(20, 3, box(np.uint8), storage_device=device)

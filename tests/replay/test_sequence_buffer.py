@@ -1,4 +1,4 @@
-"""The sequence replay: every window is compared, row by row, with what was played."""
+"""The sequence replay: every window is compared, row by row, with the steps that were played."""
 
 import io
 from collections import Counter
@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from helpers import make_labyrinths
 from replay_helpers import ENV_CODE, N_ACTIONS, SPACES, Player, chi_square_bound, encode
 from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
-from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_lwm.common.type_aliases import SequenceSamples
+from sb3_lwm.replay.observation_storage import HostStorage
 from sb3_lwm.replay.sequence_buffer import SequenceReplayBuffer
 
 LENGTH = 7
@@ -47,7 +46,7 @@ def check_all_windows(player: Player, length: int = LENGTH) -> SequenceSamples:
 
 
 @pytest.mark.parametrize("end_chance", [0.0, 0.05, 0.5, 1.0])
-def test_every_window_is_what_was_played(end_chance: float) -> None:
+def test_every_window_equals_the_steps_played(end_chance: float) -> None:
     buffer = make_buffer()
     player = Player(buffer, seed=1, end_chance=end_chance)
     # before, at and long after the first wrap-around, with the write cursor in many places
@@ -96,7 +95,7 @@ def test_every_space(space: str) -> None:
         assert part.numpy().dtype == named[key].dtype, "stored and returned as they came"
 
 
-def test_what_was_sampled_does_not_change_with_the_buffer() -> None:
+def test_samples_are_copies() -> None:
     buffer = make_buffer(rows=LENGTH, n_envs=1)
     player = Player(buffer)
     player.play(LENGTH)
@@ -104,7 +103,7 @@ def test_what_was_sampled_does_not_change_with_the_buffer() -> None:
     kept = [part.clone() for part in (samples.observations, samples.rewards, samples.actions)]
     player.play(LENGTH)
     assert all(th.equal(*parts) for parts in zip(kept, (samples.observations, samples.rewards, samples.actions), strict=True))
-    # nor the other way round: the callback adds to the rewards it is given
+    # nor the other way round: the world model's trainer adds to the rewards
     samples = buffer.sample(1)
     samples.rewards.add_(100.0)
     samples.episode_starts.fill_(True)
@@ -147,7 +146,7 @@ def test_draws_follow_numpys_seed() -> None:
     assert ids[0] == ids[1] != ids[2]
 
 
-def test_sampling_too_early() -> None:
+def test_sampling_before_there_is_a_window() -> None:
     buffer = make_buffer()
     player = Player(buffer, end_chance=[0.0, 1.0, 0.0])
     assert not buffer.can_sample() and buffer.size() == 0
@@ -174,7 +173,7 @@ def test_size_is_that_of_the_slowest_environment() -> None:
         assert buffer.full == (step >= 25)
 
 
-def test_a_buffer_too_small() -> None:
+def test_too_small_buffer() -> None:
     with pytest.raises(ValueError) as error:
         make_buffer(rows=6)
     for number in ("buffer_size=18", "6 rows", "3 environments", "a sequence has 7", "buffer_size >= 21"):
@@ -189,14 +188,7 @@ def test_optimize_memory_usage_is_refused() -> None:
         make_buffer(optimize_memory_usage=True)
 
 
-def test_vec_normalize_is_refused() -> None:
-    buffer = make_buffer()
-    Player(buffer).play(20)
-    with pytest.raises(ValueError, match="drop `normalize` from the hyperparameters"):
-        buffer.sample(1, env=VecNormalize(make_labyrinths(3), norm_obs=False))
-
-
-def test_reset_forgets_all() -> None:
+def test_reset_of_sequence_buffer() -> None:
     buffer = make_buffer(rows=25)
     Player(buffer, seed=5, end_chance=0.5).play(40)
     buffer.reset()
@@ -209,7 +201,7 @@ def test_reset_forgets_all() -> None:
     assert buffer.episode_starts[0].all()
 
 
-def test_pickling_and_playing_on() -> None:
+def test_pickled_sequence_buffer_continues() -> None:
     buffer = make_buffer(rows=25, space="dict")
     player = Player(buffer, seed=7)
     player.play(31)
@@ -262,3 +254,114 @@ def test_actions_in_a_column() -> None:
     buffer.add(observations, observations, np.array([[3], [4]]), np.zeros(2), np.zeros(2, bool), [{}, {}])
     samples = buffer.sample(20)
     assert set(zip(samples.observations[0, :, 1].tolist(), samples.actions[0].tolist(), strict=True)) == {(0.0, 3), (16.0, 4)}
+
+
+# --- Windows within one episode ---
+
+EPISODE_WINDOW = 5
+
+
+def make_short_episodes(rows: int = 40, end_chance: float | list[float] = 0.2) -> Player:
+    return Player(make_buffer(rows=rows, sequence_length=EPISODE_WINDOW), end_chance=end_chance)
+
+
+def whole_windows(player: Player, length: int = EPISODE_WINDOW) -> set[tuple[int, int]]:
+    """:return: environment and first row of every window in which no episode begins after the first row"""
+    return {
+        (env, first)
+        for env, rows in enumerate(player.rows)
+        for first in range(player.oldest(env), len(rows) - length + 1)
+        if not any(row.episode_start for row in rows[first + 1 : first + length])
+    }
+
+
+def drawn_windows(samples: SequenceSamples) -> Counter[tuple[int, int]]:
+    """:return: how often each window was drawn, by environment and first row"""
+    starts = samples.observations[0].long()
+    codes = starts[:, 0] + 256 * starts[:, 1] + 256**2 * starts[:, 2]
+    return Counter(divmod(code, ENV_CODE) for code in codes.tolist())
+
+
+@pytest.mark.parametrize("steps", [8, 30, 90, 95])
+@pytest.mark.parametrize("end_chance", [0.0, 0.2, [0.0, 0.3, 0.9]])
+def test_every_window_within_an_episode_has_the_same_chance(steps: int, end_chance: float | list[float]) -> None:
+    player = make_short_episodes(end_chance=end_chance)
+    player.play(steps)
+    # cut episodes are episodes too
+    player.truncate()
+    player.play(3)
+    windows = whole_windows(player)
+    samples = player.buffer.sample_windows(400 * len(windows), EPISODE_WINDOW, within_episode=True)
+    drawn = drawn_windows(samples)
+    assert set(drawn) == windows
+    assert sum((count - 400) ** 2 / 400 for count in drawn.values()) < chi_square_bound(len(windows) - 1)
+    _, columns = np.unique(samples.sequence_ids, return_index=True)
+    assert {player.check(samples, column) for column in columns} == windows
+    assert not samples.episode_starts[1:].any() and samples.episode_starts[0].all()
+
+
+def test_windows_cross_episodes_by_default() -> None:
+    player = make_short_episodes()
+    player.play(60)
+    samples = player.buffer.sample_windows(500, EPISODE_WINDOW)
+    assert not set(drawn_windows(samples)) <= whole_windows(player)
+    assert samples.episode_starts[1:].any()
+
+
+def test_a_single_long_episode_among_many_short_ones() -> None:
+    player = make_short_episodes(rows=600, end_chance=1.0)
+    player.play(200)
+    player.end_chance = [0.0, 1.0, 1.0]
+    player.play(EPISODE_WINDOW - 1)
+    player.end_chance = 1.0
+    player.play(20)
+    windows = whole_windows(player)
+    # the long one has EPISODE_WINDOW rows and a final one
+    assert len(windows) == 2
+    assert set(drawn_windows(player.buffer.sample_windows(64, EPISODE_WINDOW, within_episode=True))) == windows
+
+
+@pytest.mark.parametrize("length", [1, 2, 40])
+def test_windows_of_any_length_within_an_episode(length: int) -> None:
+    player = make_short_episodes(end_chance=0.0)
+    player.play(90)
+    samples = player.buffer.sample_windows(30, length, within_episode=True)
+    assert set(drawn_windows(samples)) <= whole_windows(player, length)
+    assert samples.rewards.shape == (length, 30)
+
+
+def test_search_for_windows_within_an_episode_ends() -> None:
+    player = make_short_episodes(end_chance=1.0)
+    player.play(30)
+    with pytest.raises(
+        ValueError, match=r"windows of 5 rows only 0 lie inside one episode, 7 are needed: use shorter sequences"
+    ):
+        player.buffer.sample_windows(7, EPISODE_WINDOW, within_episode=True)
+    assert player.buffer.sample_windows(7, 2, within_episode=True).rewards.shape == (2, 7)
+    # as without the switch, where there are no windows at all
+    with pytest.raises(ValueError, match="No environment has 41 rows"):
+        player.buffer.sample_windows(7, 41, within_episode=True)
+
+
+def test_search_reads_no_observations(monkeypatch: pytest.MonkeyPatch) -> None:
+    player = make_short_episodes(end_chance=0.4)
+    player.play(60)
+    taken: list[tuple[int, ...]] = []
+    take = HostStorage.take
+    monkeypatch.setattr(
+        HostStorage, "take", lambda self, places, device: taken.append(places.shape) or take(self, places, device)
+    )
+    player.buffer.sample_windows(6, EPISODE_WINDOW, within_episode=True)
+    assert taken == [(EPISODE_WINDOW, 6)]
+
+
+def test_many_draws_of_few_windows() -> None:
+    # one window in 300 or so, asked for so often that more are rejected than the search begins with
+    player = make_short_episodes(rows=600, end_chance=1.0)
+    player.play(299)
+    player.end_chance = [0.0, 1.0, 1.0]
+    player.play(EPISODE_WINDOW - 1)
+    player.end_chance = 1.0
+    player.play(1)
+    samples = player.buffer.sample_windows(1000, EPISODE_WINDOW, within_episode=True)
+    assert set(drawn_windows(samples)) == whole_windows(player)

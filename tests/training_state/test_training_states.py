@@ -13,7 +13,7 @@ import torch as th
 from helpers import SHORT, make_labyrinths
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from replay_helpers import SPACES, STORAGES, Player, rate, stored
+from replay_helpers import SPACES, STORAGES, Player, give_priorities, stored
 from resume_helpers import go_on
 
 from sb3_lwm import LWMDQN, PrioritizedSequenceReplayBuffer, SequenceReplayBuffer, TrainingStateCallback
@@ -64,7 +64,7 @@ def test_replay_comes_back(storage: str, prioritized: bool, tmp_path: Path, monk
     for round_, steps in enumerate((0, 5, 1, 30, 2, 55, 9)):
         player.play(steps)
         if prioritized:
-            rate(player, priority=1.0 + round_)
+            give_priorities(player, priority=1.0 + round_)
         if round_ == 4:
             player.truncate()
         last, _ = save(tmp_path, f"state_{round_}", player.buffer, last)
