@@ -2,7 +2,7 @@
 
 import pytest
 import torch as th
-from objective_helpers import shifts_of
+from world_model_helpers import shifts_of
 
 from sb3_lwm.world_model.augmentation import random_shift
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 import torch as th
-from objective_helpers import LATENT_SIZE, N_ACTIONS, make, make_encoder, random_batch, shifts_of, toy_batch
 from torch import nn
+from world_model_helpers import LATENT_SIZE, N_ACTIONS, make, make_encoder, random_batch, shifts_of, toy_batch
 
 from sb3_lwm.world_model.objectives import (
     OBJECTIVES,

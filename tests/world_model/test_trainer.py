@@ -1,30 +1,33 @@
-"""The teacher of the world model against a plain loop: what it learns from, what it ignores, and where it pays."""
+"""The trainer of the world model, without an agent: losses and intrinsic rewards against a plain loop, and the pretraining."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from helpers import NETWORKS, changed, make_random_envs, weights
-from stable_baselines3.common.logger import Logger
+from helpers import changed, weights
+from world_model_helpers import IMAGE, N_ACTIONS, make_world_model
 
-from sb3_lwm import LWMDQN, LatentWorldModelCallback
+from sb3_lwm.common.finite_guard import FiniteGuard, NonFiniteError
 from sb3_lwm.common.type_aliases import RecurrentState, SequenceSamples
-from sb3_lwm.world_model import LatentWorldModel
+from sb3_lwm.world_model import LatentWorldModel, WorldModelTrainer
 
 BITS = spaces.MultiBinary(4)
-N_ACTIONS = 3
+LEARNING_RATE = 5e-4
 
 
-def make_teacher(space: spaces.Space = BITS, policy: str = "MlpPolicy", **kwargs: Any) -> LatentWorldModelCallback:
-    """:return: a teacher whose pupil is untrained"""
-    arguments = {"seed": 0, "policy_kwargs": NETWORKS, "device": "cpu", **kwargs}
-    model = LWMDQN(policy, make_random_envs(space), **arguments)
-    model.set_logger(Logger(folder=None, output_formats=[]))
-    model._init_callback(None)
-    assert model._world_model_callback is not None
-    return model._world_model_callback
+def make_trainer(space: spaces.Space = BITS, learning_rate: float = LEARNING_RATE, **kwargs: Any) -> WorldModelTrainer:
+    """:return: the trainer of an untrained world model, whose predictor has a memory of 12 numbers by default"""
+    sizes = {"input_size": 8, "gru_hidden_size": 12, "head_size": 8}
+    world_model = make_world_model(space, **{"predictor_kwargs": sizes, **kwargs})
+    encoder_optimizer = None
+    if world_model.encoder_objectives():
+        parameters = [*world_model.encoder.parameters(), *world_model.objectives.parameters()]
+        encoder_optimizer = th.optim.Adam(parameters, lr=learning_rate)
+    optimizer = th.optim.Adam(world_model.predictor.parameters(), lr=learning_rate)
+    return WorldModelTrainer(world_model, optimizer, encoder_optimizer, learning_rate, FiniteGuard(lambda: "(step 7)"))
 
 
 def make_samples(
@@ -79,34 +82,34 @@ def errors_by_hand(
     return errors
 
 
-def loss_and_gradients(teacher: LatentWorldModelCallback, samples: SequenceSamples) -> tuple[float, list[th.Tensor]]:
+def loss_and_gradients(trainer: WorldModelTrainer, samples: SequenceSamples) -> tuple[float, list[th.Tensor]]:
     """:return: those of an update, which leaves the weights as they are"""
-    teacher.policy.world_model_learning_rate = 0.0
-    teacher.update(samples)
-    gradients = [parameter.grad.clone() for parameter in teacher.world_model.predictor.parameters()]
-    return teacher.logger.name_to_value["world_model/loss"], gradients
+    trainer.learning_rate = 0.0
+    trainer.update(samples)
+    gradients = [parameter.grad.clone() for parameter in trainer.world_model.predictor.parameters()]
+    return trainer.take_scalars()["loss"].item(), gradients
 
 
-def pay_the_errors(teacher: LatentWorldModelCallback) -> None:
+def reward_raw_errors(trainer: WorldModelTrainer) -> None:
     """Let the intrinsic reward be the prediction error itself: mean 0, deviation 1."""
     statistics = {"mean": th.zeros(()), "std": th.ones(()), "initialized": th.tensor(True)}
-    teacher.world_model.normalizer.load_state_dict(statistics)
+    trainer.world_model.normalizer.load_state_dict(statistics)
 
 
-# --- Learning ---
+# --- Updates of the predictor ---
 
 
 @pytest.mark.parametrize("with_memory", [False, True])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_loss_and_gradients_against_a_plain_loop(with_memory: bool, seed: int) -> None:
-    teacher, samples = make_teacher(), make_samples(seed=seed, with_memory=with_memory)
+    trainer, samples = make_trainer(), make_samples(seed=seed, with_memory=with_memory)
     # the first row is what the actor expected, with weights that are gone: nothing to learn from it
-    by_place = errors_by_hand(teacher.world_model, samples, entropies=True)
+    by_place = errors_by_hand(trainer.world_model, samples, entropies=True)
     errors = {place: error for place, error in by_place.items() if place[0] > 0}
     assert 10 < len(errors) < 8 * 5
     expected = sum(error * samples.importance_weights[column] for (_, column), error in errors.items()) / len(errors)
-    expected_gradients = th.autograd.grad(expected, list(teacher.world_model.predictor.parameters()))
-    loss, gradients = loss_and_gradients(teacher, samples)
+    expected_gradients = th.autograd.grad(expected, list(trainer.world_model.predictor.parameters()))
+    loss, gradients = loss_and_gradients(trainer, samples)
     assert loss == pytest.approx(expected.item(), rel=1e-5)
     for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
         th.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-7)
@@ -118,27 +121,27 @@ def with_other_observation(samples: SequenceSamples, row: int, column: int) -> S
     return samples._replace(observations=observations)
 
 
-def test_what_a_reset_shows_is_not_learned() -> None:
-    teacher, samples = make_teacher(), make_samples(end_chance=0.0)
+def test_first_observation_of_an_episode_has_no_loss() -> None:
+    trainer, samples = make_trainer(), make_samples(end_chance=0.0)
     # the last row of column 2, after which nothing depends on it
     samples.finals[-2, 2] = samples.episode_starts[-1, 2] = True
-    loss, gradients = loss_and_gradients(teacher, samples)
-    other_loss, other_gradients = loss_and_gradients(teacher, with_other_observation(samples, -1, 2))
+    loss, gradients = loss_and_gradients(trainer, samples)
+    other_loss, other_gradients = loss_and_gradients(trainer, with_other_observation(samples, -1, 2))
     assert other_loss == loss
     assert all(th.equal(*pair) for pair in zip(gradients, other_gradients, strict=True))
     # the final observation before it is learned, and so is the last row of another column
     for row, column in ((-2, 2), (-1, 1)):
-        other_loss, other_gradients = loss_and_gradients(teacher, with_other_observation(samples, row, column))
+        other_loss, other_gradients = loss_and_gradients(trainer, with_other_observation(samples, row, column))
         assert other_loss != loss
         assert not any(th.equal(*pair) for pair in zip(gradients, other_gradients, strict=True))
 
 
-def test_a_sequence_of_no_importance_is_not_learned() -> None:
-    teacher, samples = make_teacher(), make_samples()
+def test_sequence_with_importance_weight_zero_has_no_gradient() -> None:
+    trainer, samples = make_trainer(), make_samples()
     samples.importance_weights[3] = 0.0
-    gradients = loss_and_gradients(teacher, samples)[1]
+    gradients = loss_and_gradients(trainer, samples)[1]
     for row in range(9):
-        other_gradients = loss_and_gradients(teacher, with_other_observation(samples, row, 3))[1]
+        other_gradients = loss_and_gradients(trainer, with_other_observation(samples, row, 3))[1]
         assert all(th.equal(*pair) for pair in zip(gradients, other_gradients, strict=True))
 
 
@@ -162,20 +165,20 @@ def make_sequences(kind: str, rng: np.random.Generator, length: int = 12, batch:
     return samples._replace(observations=th.as_tensor(observations, dtype=th.int8), actions=th.as_tensor(actions))
 
 
-def test_error_falls_where_there_is_something_to_learn() -> None:
+def test_error_falls_only_for_what_is_predictable() -> None:
     rng = np.random.default_rng(0)
-    policy_kwargs = {"world_model_kwargs": {"predictor_kwargs": {"gru_hidden_size": 48, "head_size": 48}}}
+    sizes = {"gru_hidden_size": 48, "head_size": 48}
     errors = {}
     for kind in ("action", "memory", "random"):
-        teacher = make_teacher(world_model_learning_rate=2e-2, policy_kwargs=policy_kwargs)
+        trainer = make_trainer(learning_rate=2e-2, predictor_kwargs=sizes)
         for _ in range(150):
-            teacher.update(make_sequences(kind, rng))
-        assert int(teacher.world_model.n_updates) == 150
-        pay_the_errors(teacher)
-        # of episodes never seen
-        paid = teacher.relabel(make_sequences(kind, rng, batch=64))
-        errors[kind] = paid.intrinsic_rewards.mean(dim=1)
-        assert (errors[kind][::6] == 0.0).all(), "a reset is no surprise"
+            trainer.update(make_sequences(kind, rng))
+        assert int(trainer.world_model.n_updates) == 150
+        reward_raw_errors(trainer)
+        # of new episodes
+        relabelled = trainer.relabel(make_sequences(kind, rng, batch=64))
+        errors[kind] = relabelled.intrinsic_rewards.mean(dim=1)
+        assert (errors[kind][::6] == 0.0).all(), "the reward of a reset is 0"
     assert errors["action"].max() < 0.02
     # the repeated half needs memory of the first, which is random; a coin has the variance 1/4
     repeated = [3, 4, 5, 9, 10, 11]
@@ -184,106 +187,248 @@ def test_error_falls_where_there_is_something_to_learn() -> None:
         assert 0.2 < fresh.min() and fresh.max() < 0.35
 
 
-def test_update_changes_the_predictor_alone() -> None:
-    image = spaces.Box(0, 255, (36, 36, 1), np.uint8)
-    teacher = make_teacher(image, "CnnPolicy", policy_kwargs={**NETWORKS, "features_extractor_kwargs": {"features_dim": 8}})
+def test_update_changes_the_predictor_only() -> None:
+    trainer = make_trainer(IMAGE)
     samples = make_samples()._replace(observations=th.randint(256, (9, 5, 1, 36, 36), dtype=th.uint8))
-    before, policy = weights(teacher.world_model), weights(teacher.policy)
-    teacher.update(samples)
-    names = changed(before, weights(teacher.world_model))
+    before = weights(trainer.world_model)
+    trainer.update(samples)
+    names = changed(before, weights(trainer.world_model))
     assert {name.split(".")[0] for name in names} == {"predictor", "normalizer", "n_updates"}
     assert {name for name in before if name.startswith("predictor.")} <= names
-    assert {name.split(".")[0] for name in changed(policy, weights(teacher.policy))} == {"world_model"}
-    assert all(parameter.grad is None for parameter in teacher.world_model.encoder.parameters())
+    assert all(parameter.grad is None for parameter in trainer.world_model.encoder.parameters())
 
 
-def test_update_learns_the_scale_of_all_observations() -> None:
-    teacher = make_teacher(spaces.Box(-np.inf, np.inf, (4,)))
+def test_update_standardizes_observations_and_relabelling_does_not() -> None:
+    trainer = make_trainer(spaces.Box(-np.inf, np.inf, (4,)))
     observations = th.randn(9, 5, 4) * 3.0 + 1.0
-    teacher.update(make_samples()._replace(observations=observations))
-    standardizer = teacher.world_model.encoder.encoders["observation"].standardizer
+    trainer.update(make_samples()._replace(observations=observations))
+    standardizer = trainer.world_model.encoder.encoders["observation"].standardizer
     th.testing.assert_close(standardizer.mean, observations.mean(dim=(0, 1)))
     # relabelling does not
-    before = weights(teacher.world_model)
-    teacher.relabel(make_samples()._replace(observations=observations + 5.0))
-    assert changed(before, weights(teacher.world_model)) == set()
+    before = weights(trainer.world_model)
+    trainer.relabel(make_samples()._replace(observations=observations + 5.0))
+    assert changed(before, weights(trainer.world_model)) == set()
 
 
-def test_a_loss_that_is_not_finite_is_an_error() -> None:
-    teacher = make_teacher()
-    before = weights(teacher.world_model)
-    with pytest.raises(ValueError, match=r"The world model's loss is nan: lower world_model_learning_rate \(now 0\.0005\)"):
-        teacher.update(make_samples()._replace(importance_weights=th.full((5,), th.nan)))
-    assert changed(before, weights(teacher.world_model)) == set()
+def test_loss_of_the_predictor_that_is_not_finite() -> None:
+    trainer = make_trainer()
+    before = weights(trainer.world_model)
+    message = r"The world model's loss is nan: lower world_model_learning_rate \(now 0\.0005\).* \(step 7\)"
+    with pytest.raises(NonFiniteError, match=message):
+        trainer.update(make_samples()._replace(importance_weights=th.full((5,), th.nan)))
+    assert changed(before, weights(trainer.world_model)) == set()
 
 
 @pytest.mark.parametrize("n_predicted", [0, 1])
-def test_a_batch_with_next_to_nothing_to_learn(n_predicted: int) -> None:
+def test_batch_with_one_or_no_prediction(n_predicted: int) -> None:
     # two rows, as in the smallest pretraining on episodes of one step: there may be one prediction, or none
-    teacher, samples = make_teacher(), make_samples(length=2, batch=1, end_chance=1.0 - n_predicted)
+    trainer, samples = make_trainer(), make_samples(length=2, batch=1, end_chance=1.0 - n_predicted)
     assert (~samples.episode_starts[1:]).sum() == n_predicted
-    teacher.update(make_samples())
-    paid = teacher.update(samples)
-    assert all(tensor.isfinite().all() for tensor in teacher.world_model.state_dict().values())
-    assert paid.rewards.isfinite().all()
+    trainer.update(make_samples())
+    relabelled = trainer.update(samples)
+    assert all(tensor.isfinite().all() for tensor in trainer.world_model.state_dict().values())
+    assert relabelled.rewards.isfinite().all()
 
 
-# --- Paying ---
+# --- Intrinsic rewards ---
 
 
 @pytest.mark.parametrize("with_memory", [False, True])
-def test_the_reward_is_paid_for_what_the_action_led_to(with_memory: bool) -> None:
-    teacher, samples = make_teacher(), make_samples(with_memory=with_memory)
-    pay_the_errors(teacher)
+def test_intrinsic_reward_is_that_of_the_next_observation(with_memory: bool) -> None:
+    trainer, samples = make_trainer(), make_samples(with_memory=with_memory)
+    reward_raw_errors(trainer)
     kept = samples.rewards.clone()
-    paid = teacher.relabel(samples)
-    errors = errors_by_hand(teacher.world_model, samples)
+    relabelled = trainer.relabel(samples)
+    errors = errors_by_hand(trainer.world_model, samples)
     assert any(row == 0 for row, _ in errors) == with_memory
     for row in range(9):
         for column in range(5):
             error = errors[row, column].item() if (row, column) in errors else 0.0
-            assert paid.intrinsic_rewards[row, column].item() == pytest.approx(error, rel=1e-5)
+            assert relabelled.intrinsic_rewards[row, column].item() == pytest.approx(error, rel=1e-5)
             # the next row's error; none across the end of an episode, none for what is not in the window
             bonus = errors[row + 1, column].item() if (row + 1, column) in errors else 0.0
-            assert paid.rewards[row, column].item() == pytest.approx(kept[row, column].item() + bonus, rel=1e-5, abs=1e-6)
-    assert (paid.rewards[samples.finals] == 0.0).all() and samples.finals.any()
-    assert not paid.rewards.requires_grad
+            assert relabelled.rewards[row, column].item() == pytest.approx(
+                kept[row, column].item() + bonus, rel=1e-5, abs=1e-6
+            )
+    assert (relabelled.rewards[samples.finals] == 0.0).all() and samples.finals.any()
+    assert not relabelled.rewards.requires_grad
     # the rest is as it was, and nothing was written over
     assert th.equal(samples.rewards, kept) and (samples.intrinsic_rewards == 0.0).all()
-    assert paid._replace(rewards=samples.rewards, intrinsic_rewards=samples.intrinsic_rewards) == samples
+    assert relabelled._replace(rewards=samples.rewards, intrinsic_rewards=samples.intrinsic_rewards) == samples
 
 
-def test_an_untaught_model_pays_nothing() -> None:
-    teacher, samples = make_teacher(), make_samples()
-    paid = teacher.relabel(samples)
-    assert th.equal(paid.rewards, samples.rewards) and (paid.intrinsic_rewards == 0.0).all()
+def test_untrained_model_gives_no_intrinsic_reward() -> None:
+    trainer, samples = make_trainer(), make_samples()
+    relabelled = trainer.relabel(samples)
+    assert th.equal(relabelled.rewards, samples.rewards) and (relabelled.intrinsic_rewards == 0.0).all()
 
 
-def test_update_pays_the_errors_of_its_batch_by_their_own_scale() -> None:
-    teacher, samples = make_teacher(intrinsic_reward_scale=0.5), make_samples(with_memory=True)
-    errors = {place: error.item() for place, error in errors_by_hand(teacher.world_model, samples).items()}
+def test_update_normalizes_the_errors_of_its_batch() -> None:
+    trainer, samples = make_trainer(intrinsic_reward_scale=0.5), make_samples(with_memory=True)
+    errors = {place: error.item() for place, error in errors_by_hand(trainer.world_model, samples).items()}
     # the first batch sets the scale, from what was predicted in it and nothing else
     learned = np.array([error for (row, _), error in errors.items() if row > 0])
-    paid = teacher.update(samples)
+    relabelled = trainer.update(samples)
     for place in np.ndindex(9, 5):
         expected = 0.5 * (errors[place] - learned.mean()) / learned.std(ddof=1) if place in errors else 0.0
-        assert paid.intrinsic_rewards[place].item() == pytest.approx(expected, rel=1e-3, abs=1e-4)
-    th.testing.assert_close(paid.rewards[:-1] - samples.rewards[:-1], paid.intrinsic_rewards[1:])
-    assert not paid.rewards.requires_grad
+        assert relabelled.intrinsic_rewards[place].item() == pytest.approx(expected, rel=1e-3, abs=1e-4)
+    th.testing.assert_close(relabelled.rewards[:-1] - samples.rewards[:-1], relabelled.intrinsic_rewards[1:])
+    assert not relabelled.rewards.requires_grad
 
 
-def test_logged_values() -> None:
-    teacher, samples = make_teacher(), make_samples()
-    paid = teacher.update(samples)
-    logged = {name: value for name, value in teacher.logger.name_to_value.items() if name.startswith("world_model/")}
-    assert logged.pop("world_model/loss") > 0.0
-    assert logged == pytest.approx(
+def test_scalars_of_an_update() -> None:
+    trainer, samples = make_trainer(), make_samples()
+    relabelled = trainer.update(samples)
+    scalars = {name: value.item() for name, value in trainer.take_scalars().items()}
+    assert scalars.pop("loss") > 0.0
+    rewards = relabelled.intrinsic_rewards[1:]
+    assert scalars == pytest.approx(
         {
-            "world_model/n_updates": 1,
-            "world_model/error_mean": teacher.world_model.normalizer.mean.item(),
-            "world_model/error_std": teacher.world_model.normalizer.std.item(),
-            "world_model/intrinsic_reward_mean": paid.intrinsic_rewards[1:].mean().item(),
-            "world_model/intrinsic_reward_std": paid.intrinsic_rewards[1:].std(correction=0).item(),
-            "world_model/intrinsic_reward_max": paid.intrinsic_rewards[1:].max().item(),
+            "n_updates": 1,
+            "error_mean": trainer.world_model.normalizer.mean.item(),
+            "error_std": trainer.world_model.normalizer.std.item(),
+            "intrinsic_reward_mean": rewards.mean().item(),
+            "intrinsic_reward_std": rewards.std(correction=0).item(),
+            "intrinsic_reward_max": rewards.max().item(),
         }
     )
+    assert trainer.take_scalars() == {}
+    trainer.relabel(samples)
+    assert trainer.take_scalars() == {}
+
+
+def test_learning_rate_is_the_trainers() -> None:
+    # a loaded optimizer brings another one along
+    trainer = make_trainer(IMAGE, encoder_objective_kwargs={"batch_size": 8})
+    assert trainer.encoder_optimizer is not None
+    optimizers = (trainer.optimizer, trainer.encoder_optimizer)
+    for optimizer in optimizers:
+        optimizer.param_groups[0]["lr"] = 1.0
+    trainer.learning_rate = 0.125
+    windows = RandomImages()
+    trainer.update(windows(5, 9))
+    trainer.update_encoder(windows)
+    assert [optimizer.param_groups[0]["lr"] for optimizer in optimizers] == [0.125, 0.125]
+
+
+# --- Updates of the encoder, and the pretraining ---
+
+
+class RandomImages:
+    """Draws windows of random images, and lists their sizes."""
+
+    def __init__(self) -> None:
+        self.drawn: list[tuple[int, int, bool]] = []
+
+    def __call__(self, batch_size: int, sequence_length: int, within_episode: bool = False) -> SequenceSamples:
+        self.drawn.append((batch_size, sequence_length, within_episode))
+        shape = (sequence_length, batch_size, *IMAGE.shape)
+        samples = make_samples(sequence_length, batch_size, end_chance=0.0 if within_episode else 0.3)
+        return samples._replace(observations=th.randint(256, shape, dtype=th.uint8))
+
+
+def random_bits(batch_size: int, sequence_length: int, within_episode: bool = False) -> SequenceSamples:
+    return make_samples(sequence_length, batch_size, seed=sequence_length)
+
+
+def test_encoder_window() -> None:
+    assert make_trainer(BITS).encoder_window == 0
+    assert make_trainer(IMAGE, encoder_objective="random").encoder_window == 0
+    assert make_trainer(IMAGE, encoder_objective="cpc", encoder_objective_kwargs={"sequence_length": 11}).encoder_window == 11
+
+
+@pytest.mark.parametrize("objective", ["w-mse", "inverse-dynamics", "cpc"])
+def test_encoder_update_changes_encoder_and_objective_only(objective: str) -> None:
+    sizes = {"batch_size": 8, "sequence_length": 4}
+    trainer = make_trainer(IMAGE, encoder_objective=objective, encoder_objective_kwargs=sizes)
+    before, windows = weights(trainer.world_model), RandomImages()
+    trainer.update_encoder(windows)
+    assert windows.drawn == [(8, 4, True)]
+    names = changed(before, weights(trainer.world_model))
+    layers = {name for name in before if name.startswith(("encoder.", "objectives.")) and name.endswith("weight")}
+    assert layers <= names
+    assert {name.split(".")[0] for name in names} <= {"encoder", "objectives", "n_encoder_updates"}
+    scalars = trainer.take_scalars()
+    assert scalars["encoder_loss"].item() > 0.0 and all(name.startswith("encoder_") for name in scalars)
+    assert len(scalars) == 2
+
+
+def test_each_image_of_a_dictionary_has_its_own_encoder_and_objective() -> None:
+    trainer = make_trainer(spaces.Dict({"left": IMAGE, "right": IMAGE}), encoder_objective_kwargs={"batch_size": 8})
+    images = RandomImages()
+
+    def windows(*args: Any, **kwargs: Any) -> SequenceSamples:
+        left, right = images(*args, **kwargs), images(*args, **kwargs)
+        return left._replace(observations={"left": left.observations, "right": right.observations})  # type: ignore[dict-item]
+
+    before = weights(trainer.world_model.encoder)
+    trainer.update_encoder(windows)
+    names = changed(before, weights(trainer.world_model.encoder))
+    assert {name.split(".")[1] for name in names} == {"left", "right"}
+    # two images of each of two draws
+    assert images.drawn == [(8, 3, True)] * 4
+
+
+def test_loss_of_the_encoder_that_is_not_finite() -> None:
+    trainer = make_trainer(IMAGE, encoder_objective_kwargs={"batch_size": 8})
+    with th.no_grad():
+        next(trainer.world_model.encoder.parameters()).fill_(th.nan)
+    before = weights(trainer.world_model.objectives)
+    with pytest.raises(NonFiniteError, match=r"The encoder's loss is nan: lower world_model_learning_rate .* \(step 7\)"):
+        trainer.update_encoder(RandomImages())
+    assert changed(before, weights(trainer.world_model.objectives)) == set()
+    assert int(trainer.world_model.n_encoder_updates) == 0
+
+
+def pretrain(trainer: WorldModelTrainer, windows: Any, before_update: Callable[[], None], verbose: int = 0) -> None:
+    """Pretrain up to 3 updates of the predictor and 2 of the encoder."""
+    trainer.pretrain(windows, 3, 2, batch_size=5, sequence_length=9, before_update=before_update, verbose=verbose)
+
+
+def test_pretraining_updates_the_encoder_first_and_continues_where_it_stopped() -> None:
+    trainer = make_trainer(IMAGE, encoder_objective_kwargs={"batch_size": 8})
+    model, windows = trainer.world_model, RandomImages()
+    counts: list[tuple[int, int]] = []
+
+    def interrupt() -> None:
+        counts.append((int(model.n_encoder_updates), int(model.n_updates)))
+        if len(counts) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(trainer, windows, interrupt)
+    assert counts == [(0, 0), (1, 0), (2, 0), (2, 1)]
+    pretrain(trainer, windows, interrupt)
+    assert counts[4:] == [(2, 1), (2, 2)]
+    # the last one of the predictor's windows sets the averages
+    assert windows.drawn == [(8, 3, True)] * 2 + [(5, 9, False)] * 4
+    assert (int(model.n_encoder_updates), int(model.n_updates)) == (2, 3)
+    before = weights(model)
+    pretrain(trainer, windows, interrupt)
+    assert len(windows.drawn) == 6 and len(counts) == 6 and changed(before, weights(model)) == set()
+
+
+@pytest.mark.parametrize("objective", [None, "random"])
+def test_pretraining_without_an_encoder_to_train(objective: str | None) -> None:
+    trainer = make_trainer() if objective is None else make_trainer(IMAGE, encoder_objective=objective)
+    pretrain(trainer, random_bits if objective is None else RandomImages(), lambda: None)
+    assert (int(trainer.world_model.n_encoder_updates), int(trainer.world_model.n_updates)) == (0, 3)
+
+
+def test_averages_restart_from_the_error_of_the_pretrained_model() -> None:
+    trainer = make_trainer(learning_rate=1e-2)
+    pretrain(trainer, random_bits, lambda: None)
+    by_place = errors_by_hand(trainer.world_model, random_bits(5, 9))
+    errors = th.stack([error for (row, _), error in by_place.items() if row > 0])
+    th.testing.assert_close(trainer.world_model.normalizer.mean, errors.mean())
+    th.testing.assert_close(trainer.world_model.normalizer.std, errors.std())
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_progress_of_the_pretraining(verbose: int, capsys: pytest.CaptureFixture[str]) -> None:
+    pretrain(make_trainer(), random_bits, lambda: None, verbose=verbose)
+    captured = capsys.readouterr()
+    line = "Pretraining the world model: loss"
+    assert (line in captured.out) == ("in the last 1 of 3" in captured.out) == (verbose == 1)
+    # standard error is not a terminal here: the progress bar is there when it is asked for
+    assert ("Pretraining the world model" in captured.err) == (verbose == 1)

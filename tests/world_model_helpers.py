@@ -1,13 +1,41 @@
-"""Small encoders, frames and a toy world for the tests of the encoder's objectives."""
+"""Small world models, encoders, frames and a toy world."""
 
 from typing import Any
 
+import numpy as np
 import torch as th
+from gymnasium import spaces
 from torch import nn
 
+from sb3_lwm.world_model import LatentWorldModel
 from sb3_lwm.world_model.objectives import EncoderObjective, make_objective
+from sb3_lwm.world_model.predictor import LatentPredictor
 
 LATENT_SIZE, N_ACTIONS = 4, 3
+IMAGE = spaces.Box(0, 255, (1, 36, 36), np.uint8)
+SMALL_PREDICTOR = {"input_size": 4, "gru_hidden_size": 6, "head_size": 5}
+
+
+def make_world_model(space: spaces.Space, encoder_objective: str = "w-mse", **kwargs: Any) -> LatentWorldModel:
+    """
+    :param space: of the observations
+    :param encoder_objective: of images
+    :param kwargs: of the :class:`LatentWorldModel`
+    :return: a world model with a small predictor, for three actions
+    """
+    th.manual_seed(0)
+    rewards = {"intrinsic_reward_scale": 1.0, "intrinsic_reward_clip": None, "intrinsic_reward_momentum": 0.99}
+    arguments = {"predictor_kwargs": SMALL_PREDICTOR, **rewards, **kwargs}
+    return LatentWorldModel(space, spaces.Discrete(N_ACTIONS), encoder_objective=encoder_objective, **arguments)
+
+
+def make_predictor(binary: list[bool], **kwargs: Any) -> LatentPredictor:
+    """
+    :param binary: whether each dimension of the latent is a probability
+    :param kwargs: of the :class:`LatentPredictor`
+    :return: a small predictor for two actions
+    """
+    return LatentPredictor(len(binary), 2, th.tensor(binary), **SMALL_PREDICTOR, **kwargs)
 
 
 def make(name: str, **kwargs: Any) -> EncoderObjective:
