@@ -1,57 +1,24 @@
-"""One update of the Q-network: its targets, its gradient, its target network, and what each ablation switch changes."""
+"""Updates of the Q-network: TD errors with every switch, the loss, the target network, and priorities."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 import torch as th
-from helpers import NETWORKS, SHORT, changed, make_random_envs, weights
+from helpers import NETWORKS, changed, weights
+from q_learning_helpers import BURN_IN, N_ACTIONS, UNROLL, make_model, make_samples
 
 from sb3_lwm import LWMDQN, PrioritizedSequenceReplayBuffer
-from sb3_lwm.common.type_aliases import RecurrentState, SequenceSamples
-
-BURN_IN, UNROLL, N_ACTIONS = 1, 4, 3
-# the arguments that _td_errors reads
-SMALL: dict[str, Any] = {**SHORT, "burn_in": BURN_IN, "unroll": UNROLL, "gamma": 0.5}
+from sb3_lwm.common.type_aliases import SequenceSamples
 
 
-def make_model(**kwargs: Any) -> LWMDQN:
-    return LWMDQN("MlpPolicy", make_random_envs(), seed=0, **{**SMALL, **kwargs})
-
-
-def make_samples(n_steps: int, n_batch: int = 3) -> SequenceSamples:
-    """:return: random rows: an unbroken sequence, one with a termination inside, one with a time-out inside"""
-    n_rows = BURN_IN + UNROLL + n_steps
-    generator = th.Generator().manual_seed(n_steps)
-    finals = th.zeros(n_rows, n_batch, dtype=th.bool)
-    finals[3, 1] = finals[3, 2] = True
-    terminations = finals.clone()
-    terminations[:, 2] = False
-    episode_starts = finals.roll(1, dims=0)
-    episode_starts[0] = True
-    actions = th.randint(N_ACTIONS, (n_rows, n_batch), generator=generator)
-    return SequenceSamples(
-        observations=th.rand(n_rows, n_batch, 3, generator=generator),
-        # nothing is done or paid at a final row
-        actions=actions.masked_fill(finals, 0),
-        rewards=th.randn(n_rows, n_batch, generator=generator).masked_fill(finals, 0.0),
-        episode_starts=episode_starts,
-        finals=finals,
-        terminations=terminations,
-        initial_states=None,
-        importance_weights=th.ones(n_batch),
-        sequence_ids=np.arange(n_batch),
-        intrinsic_rewards=th.randn(n_rows, n_batch, generator=generator),
-    )
-
-
-def stub_networks(model: LWMDQN, q_values: th.Tensor, target_q_values: th.Tensor) -> list[tuple[Any, ...]]:
+def stub_networks(model: LWMDQN, q_values: th.Tensor, target_q_values: th.Tensor) -> list[tuple[SequenceSamples, int]]:
     """:return: a list that collects the arguments of both networks' ``q_values``"""
-    calls: list[tuple[Any, ...]] = []
+    calls: list[tuple[SequenceSamples, int]] = []
 
     def make_stub(values: th.Tensor) -> Any:
-        def stub(samples: SequenceSamples, hidden: th.Tensor, last_actions: th.Tensor, burn_in: int) -> th.Tensor:
-            calls.append((hidden, last_actions, burn_in))
+        def stub(samples: SequenceSamples, burn_in: int) -> th.Tensor:
+            calls.append((samples, burn_in))
             return values[burn_in:]
 
         return stub
@@ -136,8 +103,9 @@ def test_td_errors_with_every_switch(n_steps: int) -> None:
     for double_q in (True, False):
         for value_rescaling in (True, False):
             model = make_model(n_steps=n_steps, double_q=double_q, value_rescaling=value_rescaling)
-            stub_networks(model, q_values, target_q_values)
+            calls = stub_networks(model, q_values, target_q_values)
             td_errors = model._td_errors(samples)
+            assert calls == [(samples, BURN_IN)] * 2
             expected = reference(
                 q_values.detach().numpy(), target_q_values.numpy(), samples, n_steps, double_q, value_rescaling
             )
@@ -151,62 +119,17 @@ def test_td_errors_with_every_switch(n_steps: int) -> None:
     assert all(np.abs(first - second).max() > 0.1 for i, first in enumerate(results) for second in results[:i])
 
 
-def test_networks_are_given_the_memory_of_the_sequence() -> None:
-    samples, model = make_samples(1), make_model()
-    zeros = th.zeros(len(samples.rewards), 3, N_ACTIONS)
-    calls = stub_networks(model, zeros, zeros)
-    hidden = th.rand(3, 16)
-    stored = RecurrentState(hidden, th.rand(3, 12), th.rand(3, 3), th.tensor([2, 1, 0]))
-    model._td_errors(samples._replace(initial_states=stored))
-    model._td_errors(samples)
-    for call, first_hidden, first_actions in zip(
-        calls, [hidden] * 2 + [th.zeros(3, 16)] * 2, [[2, 1, 0]] * 2 + [[0, 0, 0]] * 2, strict=True
-    ):
-        assert th.equal(call[0], first_hidden) and call[1][0].tolist() == first_actions
-        assert th.equal(call[1][1:], samples.actions[:-1]) and call[2] == BURN_IN
-
-
-@pytest.mark.parametrize("burn_in", [0, 2])
-def test_burn_in_warms_the_memory_up_without_gradient(burn_in: int) -> None:
-    model, samples = make_model(), make_samples(1)
-    observations = samples.observations.clone().requires_grad_()
-    arguments = (samples._replace(observations=observations), th.zeros(3, 16), samples.actions)
-    q_values = model.q_net.q_values(*arguments, burn_in)
-    th.testing.assert_close(q_values, model.q_net.q_values(*arguments, 0)[burn_in:])
-    (gradient,) = th.autograd.grad(q_values.sum(), observations)
-    has_gradient = gradient.abs().amax(dim=(1, 2)) > 0.0
-    assert has_gradient.tolist() == [False] * burn_in + [True] * (6 - burn_in)
-
-
-@pytest.mark.parametrize("dueling", [True, False])
-def test_dueling(dueling: bool) -> None:
-    model = make_model(dueling=dueling)
-    memories = th.randn(5, 4, 16)
-    for network in (model.q_net, model.q_net_target):
-        head = network.head
-        advantages = head.advantage(memories)
-        # the advantages' own bias would only add to the value's
-        assert (head.advantage[-1].bias is None) == dueling == (head.value is not None)
-        if head.value is None:
-            assert th.equal(head(memories), advantages)
-        else:
-            values = head.value(memories)
-            th.testing.assert_close(head(memories), values + advantages - advantages.mean(dim=-1, keepdim=True))
-            th.testing.assert_close(head(memories).mean(dim=-1), values.squeeze(-1))
-        assert th.equal(head.greedy_actions(memories), head(memories).argmax(dim=-1))
-
-
 # --- Loss, gradient, target network ---
 
 
-def test_loss_weighs_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loss_of_weighted_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model(gradient_steps=2).learn(64)
     samples = make_samples(1)._replace(importance_weights=th.tensor([1.0, 0.5, 0.25]))
     td_errors = th.tensor([[1.0, 2.0, 0.0], [2.0, 0.0, 4.0]])
     losses: list[float] = []
     assert model.replay_buffer is not None
     monkeypatch.setattr(model.replay_buffer, "sample", lambda batch_size: samples)
-    monkeypatch.setattr(model, "_world_model_callback", None)
+    monkeypatch.setattr(model, "world_model_trainer", None)
     monkeypatch.setattr(model, "_td_errors", lambda _: td_errors)
     monkeypatch.setattr(model, "_update_q_network", lambda loss: losses.append(loss.item()))
     before = model._n_updates
@@ -216,7 +139,7 @@ def test_loss_weighs_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
     assert model._n_updates == before + 2
 
 
-def test_target_network_moves_by_tau_at_updates_and_not_otherwise() -> None:
+def test_target_network_moves_by_tau_at_updates_only() -> None:
     model = make_model(tau=0.25)
     target, q_net = weights(model.q_net_target), weights(model.q_net)
     assert not changed(target, q_net)
@@ -247,7 +170,7 @@ def test_each_optimizer_has_its_own_parameters() -> None:
 
 
 @pytest.mark.parametrize("max_grad_norm", [1e-3, None])
-def test_clipping_touches_the_q_network_only(max_grad_norm: float | None) -> None:
+def test_gradient_clipping_is_that_of_the_q_network_only(max_grad_norm: float | None) -> None:
     # with plain gradient descent of rate 1 the step is the gradient
     networks = {**NETWORKS, "optimizer_class": th.optim.SGD}
     model = make_model(max_grad_norm=max_grad_norm, learning_rate=1.0, policy_kwargs=networks)
@@ -275,25 +198,33 @@ def test_priorities_are_those_of_the_td_errors() -> None:
     buffer = model.replay_buffer
     assert isinstance(buffer, PrioritizedSequenceReplayBuffer) and (buffer.stride, buffer.sequence_length) == (UNROLL, 6)
     assert np.count_nonzero(buffer.weights) > 10
-    model._update_priorities(np.array([3, 5]), th.tensor([[1.0, -8.0], [3.0, 0.0]], requires_grad=True))
-    model._store_priorities()
+    samples = buffer.sample(2)._replace(sequence_ids=np.array([3, 5]))
+    model._update_priorities(samples, th.tensor([[1.0, -8.0], [3.0, 0.0]], requires_grad=True))
     # 0.75 * 3 + 0.25 * 2 and 0.75 * 8 + 0.25 * 4
     np.testing.assert_allclose(buffer.weights[[3, 5], 0], [2.75**0.5, 7.0**0.5], rtol=1e-6)
 
 
-def test_new_sequences_wait_until_they_are_a_batch() -> None:
-    model = make_model(prioritized_replay=True).learn(80)
+def test_new_sequences_get_the_priorities_of_their_td_errors() -> None:
+    model = make_model(prioritized_replay=True, priority_max_weight=0.75, priority_exponent=0.5).learn(80)
     buffer = model.replay_buffer
-    assert isinstance(buffer, PrioritizedSequenceReplayBuffer)
+    assert isinstance(buffer, PrioritizedSequenceReplayBuffer) and model.world_model_trainer is not None
+    # all but the newest complete sequence have been taken
+    buffer.take_unrated(n_waiting=0)
     buffer.next_to_rate -= 1
-    waiting = buffer.n_unrated()
-    assert waiting > 0
-    model._rate_new_sequences(waiting + 1)
-    assert buffer.n_unrated() == waiting
-    model._rate_new_sequences(waiting)
-    assert buffer.n_unrated() == 0
+    (newest,) = buffer.take_unrated(n_waiting=1)
+    samples = model.world_model_trainer.relabel(buffer.sequences(np.array([newest])))
+    with th.no_grad():
+        magnitudes = model._td_errors(samples)[:, 0].abs()
+    expected = (0.75 * magnitudes.max() + 0.25 * magnitudes.mean()).sqrt().item()
+    buffer.weights.reshape(-1)[newest] = 0.0
+    buffer.next_to_rate -= 1
+    # one sequence does not wait for a second one in a batch of 1, and does in a batch of 2
+    model._prioritize_new_sequences(batch_size=2)
+    assert buffer.weights.reshape(-1)[newest] == 0.0
+    model._prioritize_new_sequences(batch_size=1)
+    assert buffer.weights.reshape(-1)[newest] == pytest.approx(expected, rel=1e-5)
     # the first ones never wait: there would be nothing to draw
     buffer.weights[:] = 0.0
     buffer.next_to_rate -= 1
-    model._rate_new_sequences(waiting + 1)
-    assert buffer.n_unrated() == 0
+    model._prioritize_new_sequences(batch_size=2)
+    assert np.count_nonzero(buffer.weights) == 1
