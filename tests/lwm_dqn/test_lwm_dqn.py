@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
+from atari_helpers import SHORT_ATARI
 from gymnasium import spaces
 from helpers import NETWORKS, SHORT, VECTOR, RandomEnv, changed, make_random_envs, weights
 from stable_baselines3.common.callbacks import (
@@ -22,7 +23,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sb3_lwm import LWMDQN, LatentWorldModelCallback, PrioritizedSequenceReplayBuffer, SequenceReplayBuffer
+from sb3_lwm import LWMDQN, AtariVecEnv, LatentWorldModelCallback, PrioritizedSequenceReplayBuffer, SequenceReplayBuffer
 
 IMAGE = spaces.Box(0, 255, (36, 36, 1), np.uint8)
 DICT = spaces.Dict({"image": IMAGE, "reward": spaces.Box(-1.0, 1.0, (2,)), "room": spaces.Discrete(3)})
@@ -262,3 +263,13 @@ def test_logs(tmp_path: Path) -> None:
 def test_tensorboard_folder_has_the_name_of_the_algorithm(tmp_path: Path) -> None:
     LWMDQN("MlpPolicy", make_random_envs(), tensorboard_log=str(tmp_path), **SHORT).learn(20)
     assert [path.name for path in tmp_path.iterdir()] == ["LWMDQN_1"]
+
+
+def test_rooms_are_logged() -> None:
+    env = AtariVecEnv("montezuma_revenge", 2, seed=0, max_episode_steps=10, ram_envs=2)
+    model = LWMDQN("CnnPolicy", env, **{**SHORT_ATARI, "learning_starts": 100})
+    model.learn(60, log_interval=10_000)
+    values: dict[str, Any] = {}
+    model.logger.dump = lambda step=0: values.update(model.logger.name_to_value)  # type: ignore[method-assign]
+    model.dump_logs()
+    assert values["rollout/rooms_mean"] == 1.0 and values["rollout/ep_len_mean"] == 10.0

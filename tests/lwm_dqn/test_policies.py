@@ -1,14 +1,16 @@
-"""Acting: the memory between two calls, and epsilon for each environment by itself."""
+"""Acting: hidden states between two calls, random actions, evaluation, and the arguments of predict."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch as th
-from helpers import NETWORKS, SHORT, make_labyrinths, make_random_envs
+from atari_helpers import SHORT_ATARI
+from helpers import NETWORKS, SHORT, VECTOR, RandomEnv, make_labyrinths, make_random_envs
 from stable_baselines3.common.evaluation import evaluate_policy
 
-from sb3_lwm import LWMDQN, PrioritizedSequenceReplayBuffer
+from sb3_lwm import LWMDQN, AtariVecEnv, PrioritizedSequenceReplayBuffer
 from sb3_lwm.common.exploration import epsilon_ladder
 from sb3_lwm.common.type_aliases import RecurrentState
 
@@ -19,6 +21,11 @@ def make_model(n_envs: int = 3, **kwargs: Any) -> LWMDQN:
     if model.policy.world_model is not None:
         model.policy.world_model.normalizer.update(th.rand(10))
     return model
+
+
+def make_atari_model(**kwargs: Any) -> LWMDQN:
+    env = AtariVecEnv("montezuma_revenge", 2, seed=0, max_episode_steps=30)
+    return LWMDQN("CnnPolicy", env, seed=0, **{**SHORT_ATARI, **kwargs})
 
 
 def observations(steps: int, n_envs: int = 3) -> np.ndarray:
@@ -47,7 +54,7 @@ def assert_same(first: Any, second: Any) -> None:
 # --- Memory ---
 
 
-def test_no_state_is_the_start_of_an_episode() -> None:
+def test_predict_without_state_begins_an_episode() -> None:
     model, (observation,) = make_model(), observations(1)
     actions, state = model.predict(observation, deterministic=True)
     old_memory = RecurrentState(*(np.ones_like(part) for part in state))
@@ -98,7 +105,7 @@ def test_environments_of_a_batch_are_independent() -> None:
         np.testing.assert_array_equal(one, other_one)
 
 
-def test_what_predict_returns_is_not_changed_from_outside() -> None:
+def test_predict_returns_copies() -> None:
     model, sequence = make_model(), observations(2)
     actions, state = model.predict(sequence[0])
     copies = [part.copy() for part in state]
@@ -109,13 +116,13 @@ def test_what_predict_returns_is_not_changed_from_outside() -> None:
     assert_same(state, copies)
 
 
-def test_training_carries_the_memory_from_step_to_step() -> None:
+def test_training_stores_the_hidden_states_of_acting() -> None:
     # no update: what the actor remembered can be had again from the rows. An episode has 8 of them, the final one included
     lengths = {"burn_in": 20, "unroll": 20, "learning_starts": 100}
     model = make_model(n_envs=2, prioritized_replay=True, **lengths).learn(96)
-    buffer, callback = model.replay_buffer, model._world_model_callback
-    assert isinstance(buffer, PrioritizedSequenceReplayBuffer) and callback is not None and buffer.states is not None
-    first = callback.relabel(buffer.sequences(np.array([0, 1])))
+    buffer, trainer = model.replay_buffer, model.world_model_trainer
+    assert isinstance(buffer, PrioritizedSequenceReplayBuffer) and trainer is not None and buffer.states is not None
+    first = trainer.relabel(buffer.sequences(np.array([0, 1])))
     assert first.intrinsic_rewards.any() and first.finals[7].all() and not first.episode_starts[20].any()
     actions, starts = first.actions[:20], first.episode_starts[:20]
     last_actions = th.cat((th.zeros(1, 2, dtype=th.int64), actions[:-1]))
@@ -132,7 +139,7 @@ def test_training_carries_the_memory_from_step_to_step() -> None:
         np.testing.assert_allclose(stored, tensor, atol=1e-5)
 
 
-def test_without_world_model_only_the_q_network_remembers() -> None:
+def test_only_the_q_network_has_hidden_states_without_world_model() -> None:
     model = make_model(use_world_model=False)
     _, state = play(model, observations(4))
     assert [part.shape for part in state] == [(3, 16), (3, 0), (3, 0), (3,)]
@@ -229,3 +236,69 @@ def test_evaluation_does_not_disturb_the_training() -> None:
     evaluate_policy(model, make_labyrinths(n_envs=1, seed=5), n_eval_episodes=2)
     assert model._last_state is not None
     assert_same(model._last_state, before)
+
+
+# --- Arguments of predict ---
+
+
+def test_state_of_another_number_of_environments() -> None:
+    model, given = make_model(), np.zeros((3, 3), dtype=np.float32)
+    _, state = model.predict(given)
+    with pytest.raises(ValueError, match=r"3 environments.*2.*state=None"):
+        model.predict(given[:2], state)
+    with pytest.raises(ValueError, match=r"3 environments.*1.*state=None"):
+        model.predict(given[0], state)
+
+
+def test_episode_start_of_another_number_of_environments() -> None:
+    model, given = make_model(), np.zeros((3, 3), dtype=np.float32)
+    _, state = model.predict(given)
+    with pytest.raises(ValueError, match=r"episode_start.*2.*3"):
+        model.predict(given, state, np.zeros(2, dtype=bool))
+
+
+def test_observation_of_another_shape() -> None:
+    with pytest.raises(ValueError, match=r"Unexpected observation shape \(4,\)"):
+        make_model().predict(np.zeros(4, dtype=np.float32))
+
+
+def test_result_of_reset_is_refused() -> None:
+    # Gymnasium's reset returns an observation and a dictionary
+    with pytest.raises(ValueError, match=r"tuple.*predict|predict.*tuple"):
+        make_model().predict(RandomEnv(VECTOR).reset())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        (np.zeros((1, 84, 80), np.uint8), "Unexpected observation shape"),
+        (np.zeros((84, 84), np.uint8), r"Unexpected observation shape \(84, 84\).*\(1, 84, 84\)"),
+        (np.zeros((1, 84, 84), np.float32), "float32.*uint8"),
+    ],
+)
+def test_other_frames_are_refused(frames: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_atari_model().predict(frames)
+
+
+# --- Precision and compilation ---
+
+
+def test_mixed_precision_changes_features_slightly() -> None:
+    plain, mixed = make_atari_model(), make_atari_model(mixed_precision=True)
+    observations = th.randint(0, 256, (2, 1, 84, 84), dtype=th.uint8)
+    features = [model.q_net.extract_features(observations, model.q_net.features_extractor) for model in (plain, mixed)]
+    assert not th.equal(*features)
+    th.testing.assert_close(*features, atol=0.02, rtol=0.05)
+
+
+@pytest.mark.slow
+# of torch.compile itself
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_compiled_networks_learn_and_load(tmp_path: Path) -> None:
+    model = make_atari_model(compile_networks=True).learn(40)
+    model.save(tmp_path / "model")
+    loaded = LWMDQN.load(tmp_path / "model")
+    assert loaded.compile_networks and model._n_updates > 0
+    frame = np.full((1, 84, 84), 100, np.uint8)
+    assert loaded.predict(frame, deterministic=True)[0] == model.predict(frame, deterministic=True)[0]

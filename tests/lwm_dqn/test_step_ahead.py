@@ -1,11 +1,9 @@
-"""Actions that are sent before an update: the same games, one update of lag, and nothing lost at the ends of a training."""
+"""Actions that are sent to the environments before an update: the same games, and all steps are stored."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch as th
 from atari_helpers import SHORT_ATARI
 from helpers import changed, make_labyrinths, weights
 from replay_helpers import stored
@@ -24,14 +22,14 @@ def rows(model: LWMDQN) -> list[Any]:
     return [stored(buffer, "observations"), buffer.actions, buffer.rewards, buffer.episode_starts, buffer.finals]
 
 
-def test_same_games_while_nothing_is_learned() -> None:
+def test_same_games_without_updates() -> None:
     models = [make_model(step_ahead=step_ahead, learning_starts=120).learn(120) for step_ahead in (False, True)]
     for expected, ahead in zip(*map(rows, models), strict=True):
         np.testing.assert_array_equal(expected, ahead)
 
 
 @pytest.mark.parametrize("prioritized_replay", [False, True])
-def test_learns_and_stores_what_was_played(prioritized_replay: bool) -> None:
+def test_stored_actions_are_those_of_the_games(prioritized_replay: bool) -> None:
     model = make_model(step_ahead=True, prioritized_replay=prioritized_replay)
     played: list[np.ndarray] = []
     assert isinstance(model.env, AtariVecEnv)
@@ -54,7 +52,7 @@ def test_learns_and_stores_what_was_played(prioritized_replay: bool) -> None:
         assert kept.tolist() == [int(actions[env]) for actions in played]
 
 
-def test_going_on_and_beginning_anew() -> None:
+def test_learning_continues_or_restarts() -> None:
     model = make_model(step_ahead=True).learn(60)
     model.learn(20, reset_num_timesteps=False)
     assert model.num_timesteps == 80
@@ -62,7 +60,7 @@ def test_going_on_and_beginning_anew() -> None:
     assert model.num_timesteps == 40
 
 
-def test_stopped_by_a_callback_and_started_again() -> None:
+def test_learning_continues_after_a_callback_stopped_it() -> None:
     model = make_model(step_ahead=True)
     model.learn(100, callback=lambda variables, _: variables["self"].num_timesteps < 50)
     assert model.num_timesteps == 50
@@ -71,55 +69,12 @@ def test_stopped_by_a_callback_and_started_again() -> None:
     assert model.num_timesteps == 102
 
 
-def test_same_seed_same_run() -> None:
+def test_same_seed_same_agent_with_step_ahead() -> None:
     first, second = (make_model(step_ahead=True).learn(80) for _ in range(2))
     assert changed(weights(first.policy), weights(second.policy)) == set()
 
 
-def test_other_environments_cannot() -> None:
+def test_environments_other_than_atari_vec_env_are_refused() -> None:
     model = LWMDQN("MlpPolicy", make_labyrinths(), step_ahead=True)
     with pytest.raises(ValueError, match=r"step_ahead=True needs an AtariVecEnv, not .*use step_ahead=False"):
         model.learn(10)
-
-
-def test_rooms_are_logged() -> None:
-    env = AtariVecEnv("montezuma_revenge", 2, seed=0, max_episode_steps=10, ram_envs=2)
-    model = LWMDQN("CnnPolicy", env, **{**SHORT_ATARI, "learning_starts": 100})
-    model.learn(60, log_interval=10_000)
-    values: dict[str, Any] = {}
-    model.logger.dump = lambda step=0: values.update(model.logger.name_to_value)  # type: ignore[method-assign]
-    model.dump_logs()
-    assert values["rollout/rooms_mean"] == 1.0 and values["rollout/ep_len_mean"] == 10.0
-
-
-@pytest.mark.parametrize(
-    ("frames", "message"),
-    [
-        (np.zeros((1, 84, 80), np.uint8), "Unexpected observation shape"),
-        (np.zeros((84, 84), np.uint8), r"Unexpected observation shape \(84, 84\).*\(1, 84, 84\)"),
-        (np.zeros((1, 84, 84), np.float32), "float32.*uint8"),
-    ],
-)
-def test_other_frames_are_refused(frames: np.ndarray, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        make_model().predict(frames)
-
-
-def test_switches_change_nothing_but_precision_and_speed() -> None:
-    plain, mixed = make_model(), make_model(mixed_precision=True)
-    observations = th.randint(0, 256, (2, 1, 84, 84), dtype=th.uint8)
-    features = [model.q_net.extract_features(observations, model.q_net.features_extractor) for model in (plain, mixed)]
-    assert not th.equal(*features)
-    th.testing.assert_close(*features, atol=0.02, rtol=0.05)
-
-
-@pytest.mark.slow
-# of torch.compile itself
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_compiled_networks_learn_and_load(tmp_path: Path) -> None:
-    model = make_model(compile_networks=True).learn(40)
-    model.save(tmp_path / "model")
-    loaded = LWMDQN.load(tmp_path / "model")
-    assert loaded.compile_networks and model._n_updates > 0
-    frame = np.full((1, 84, 84), 100, np.uint8)
-    assert loaded.predict(frame, deterministic=True)[0] == model.predict(frame, deterministic=True)[0]

@@ -93,7 +93,7 @@ def test_n_step_returns_against_a_plain_loop(n_steps: int) -> None:
             assert returns[start, env].item() == pytest.approx(total, rel=1e-12)
 
 
-def test_a_termination_keeps_what_follows_out() -> None:
+def test_values_after_a_termination_do_not_count() -> None:
     # not even an infinite value behind it may leak through a multiplication by zero
     values = column([1.0, 1.0, math.inf, math.nan, 1.0, 1.0])
     returns = n_step_returns(column(CUT_REWARDS), values, column(CUT), column(CUT), GAMMA, 3)
@@ -186,14 +186,16 @@ def test_q_learning_errors_by_hand(
 def test_q_learning_errors_with_rescaling_by_hand() -> None:
     # h(Q) of 24, -8 and 80 = h^-1(8.08) at rows 2, 3, 4: targets 3 + 24/2 = 15, 4 - 8/2 = 0, 0 + 80/2 = 40
     target_q_values = th.tensor([[[0.0, 0.0]], [[4.024, 0.0]], [[0.0, -2.008]], [[0.0, 8.08]]])
-    td_errors = q_learning_errors(Q_VALUES, target_q_values, make_samples(), GAMMA, 1)
+    td_errors = q_learning_errors(Q_VALUES, target_q_values, make_samples(), GAMMA, 1, double_q=True, value_rescaling=True)
     expected = [1.0 - 3.015, -5.0 - 0.0, -3.0 - (math.sqrt(41.0) - 1.0 + 0.04)]
     assert td_errors[:, 0].tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_only_the_taken_q_values_have_a_gradient() -> None:
     q_values, target_q_values = Q_VALUES.clone().requires_grad_(), TARGET_Q_VALUES.clone().requires_grad_()
-    q_learning_errors(q_values, target_q_values, make_samples(ROW_3), GAMMA, 1).sum().backward()
+    q_learning_errors(
+        q_values, target_q_values, make_samples(ROW_3), GAMMA, 1, double_q=True, value_rescaling=True
+    ).sum().backward()
     assert q_values.grad is not None and target_q_values.grad is None
     # actions 0 and 1; none at the final row 3, and the last row only bootstraps
     assert q_values.grad[:, 0].tolist() == [[1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]]
@@ -230,6 +232,6 @@ def test_sequence_priorities_by_hand() -> None:
     # magnitudes 1 3 2 and 0 0 6: largest 3 and 6, both of mean 2
     td_errors = th.tensor([[1.0, 0.0], [-3.0, 0.0], [2.0, -6.0]])
     # 0.9 * 3 + 0.1 * 2, 0.9 * 6 + 0.1 * 2
-    assert sequence_priorities(td_errors).tolist() == pytest.approx([2.9, 5.6])
+    assert sequence_priorities(td_errors, max_weight=0.9).tolist() == pytest.approx([2.9, 5.6])
     assert sequence_priorities(td_errors, max_weight=0.5).tolist() == pytest.approx([2.5, 4.0])
     assert sequence_priorities(td_errors, max_weight=0.0).tolist() == pytest.approx([2.0, 2.0])

@@ -20,7 +20,6 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecFrameStack, VecMonitor
 
 from sb3_lwm import LWMDQN, TrainingStateCallback
-from sb3_lwm.common.finite_guard import FiniteGuard, NonFiniteError
 from sb3_lwm.envs import ReportingSubprocVecEnv
 from sb3_lwm.training_state.environments import UnknownStateError, environment_state, set_environment_state
 
@@ -260,41 +259,3 @@ def test_wrappers_that_are_not_known() -> None:
     ):
         with pytest.raises(UnknownStateError, match=message):
             environment_state(make())
-
-
-# --- Numbers ---
-
-
-def test_an_infinite_gradient_stops_before_the_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = make_model()
-    model.learn(100, TrainingStateCallback(tmp_path, every_minutes=None, every_steps=50))
-    before = weights(model.policy)
-    for network, message in (
-        (model.q_net, r"The Q-network's gradient's norm is nan: lower learning_rate"),
-        (model.policy.world_model.predictor, r"The world model's gradient's norm is nan: lower world_model_learning_rate"),  # type: ignore[union-attr]
-    ):
-        parameter = next(network.parameters())
-        hook = parameter.register_hook(lambda gradient: gradient * float("nan"))
-        with pytest.raises(
-            NonFiniteError, match=rf"{message}.*\(Step \d+, update \d+\. The last training state is .*state_64"
-        ):
-            model.train(1, 4)
-        hook.remove()
-        names = changed(before, weights(model.policy))
-        assert not {name for name in names if name.startswith("q_net")}
-        assert all(th.isfinite(tensor).all() for tensor in model.policy.state_dict().values())
-
-
-def test_a_gpu_tells_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    parameter = th.nn.Parameter(th.ones(3))
-    optimizer = th.optim.SGD([parameter], lr=1.0)
-    guard = FiniteGuard(lambda: "(here)")
-    # another device than the CPU as far as it can be had anywhere
-    monkeypatch.setattr("sb3_lwm.common.finite_guard.HOST", "nowhere")
-    guard.backward(optimizer, (parameter * float("inf")).sum(), "network", "do less")
-    optimizer.step()
-    assert parameter.tolist() == [1.0, 1.0, 1.0]
-    guard.backward(optimizer, parameter.sum(), "network", "do less")
-    with pytest.raises(NonFiniteError, match=r"The network's loss is not finite: do less. \(here\)"):
-        guard.read()
-    guard.read()
