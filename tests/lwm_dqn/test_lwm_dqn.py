@@ -1,4 +1,4 @@
-"""The whole program: every observation space, kind of vector environment, callback and logger that Stable-Baselines3 has."""
+"""The agent with every observation space, vector environment, callback and logger of Stable-Baselines3."""
 
 import csv
 from functools import partial
@@ -13,7 +13,6 @@ from gymnasium import spaces
 from helpers import NETWORKS, SHORT, VECTOR, RandomEnv, changed, make_random_envs, weights
 from stable_baselines3.common.callbacks import (
     BaseCallback,
-    CallbackList,
     CheckpointCallback,
     EvalCallback,
     StopTrainingOnMaxEpisodes,
@@ -23,7 +22,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sb3_lwm import LWMDQN, AtariVecEnv, LatentWorldModelCallback, PrioritizedSequenceReplayBuffer, SequenceReplayBuffer
+from sb3_lwm import LWMDQN, AtariVecEnv, PrioritizedSequenceReplayBuffer, SequenceReplayBuffer
 
 IMAGE = spaces.Box(0, 255, (36, 36, 1), np.uint8)
 DICT = spaces.Dict({"image": IMAGE, "reward": spaces.Box(-1.0, 1.0, (2,)), "room": spaces.Discrete(3)})
@@ -123,52 +122,11 @@ def test_episodes_of_one_step_in_the_smallest_batch(monkeypatch: pytest.MonkeyPa
     assert all(th.isfinite(tensor).all() for tensor in model.policy.state_dict().values())
 
 
-# --- Pretraining ---
-
-
-def test_world_model_is_pretrained_exactly_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[tuple[int, int]] = []
-    sample_windows = SequenceReplayBuffer.sample_windows
-
-    def spy(self: SequenceReplayBuffer, batch_size: int, sequence_length: int) -> Any:
-        drawn.append((batch_size, sequence_length))
-        return sample_windows(self, batch_size, sequence_length)
-
-    monkeypatch.setattr(SequenceReplayBuffer, "sample_windows", spy)
-    model = LWMDQN("MlpPolicy", make_random_envs(), **{**SHORT, "pretraining_batch_size": 5})
-    world_model = model.policy.world_model
-    assert world_model is not None
-    model.learn(60)
-    assert drawn == [] and int(world_model.n_updates) == 0
-    model.learn(4, reset_num_timesteps=False)
-    pretraining, update = (5, SHORT["pretraining_sequence_length"]), (4, model.sequence_length)
-    # only the pretraining draws windows of its size, and it goes before the first update of the agent
-    # the fourth of them sets the averages
-    assert drawn == [pretraining] * 4 + [update]
-    model.learn(100, reset_num_timesteps=False)
-    model.learn(100)
-    assert drawn.count(pretraining) == 4
-    assert int(world_model.n_updates) == 3 + model._n_updates == len(drawn) - 1
-
-
 # --- Callbacks ---
 
 
-def test_own_callback_goes_first_and_is_there_once() -> None:
-    model = LWMDQN("MlpPolicy", make_random_envs(), **SHORT)
-    user = StopTrainingOnMaxEpisodes(100)
-    for given in (None, user, [user], CallbackList([user]), lambda *_: True, [lambda *_: True]):
-        callback = model._init_callback(given)
-        assert isinstance(callback, CallbackList)
-        assert isinstance(callback.callbacks[0], LatentWorldModelCallback)
-        assert [type(other) for other in callback.callbacks].count(LatentWorldModelCallback) == 1
-        assert len(callback.callbacks) == (1 if given is None else 2)
-    plain = LWMDQN("MlpPolicy", make_random_envs(), use_world_model=False, **SHORT)
-    assert plain._init_callback(user) is user
-
-
 @pytest.mark.parametrize("use_world_model", [True, False])
-def test_functional_callback_and_lists(use_world_model: bool) -> None:
+def test_callbacks_that_are_functions_or_lists(use_world_model: bool) -> None:
     seen: list[int] = []
 
     def stop_at_90(local_variables: dict[str, Any], _: dict[str, Any]) -> bool:
@@ -185,7 +143,7 @@ def test_functional_callback_and_lists(use_world_model: bool) -> None:
     assert model.learn(200, callback=[StopTrainingOnMaxEpisodes(max_episodes=5)]).num_timesteps == 35
 
 
-def test_episode_that_ends_with_a_stopped_training_is_not_joined_with_the_next() -> None:
+def test_episode_that_a_stopped_training_cuts_short_is_closed() -> None:
     # SB3 does not store the step at which a callback stops it, here the last one of an episode
     model = LWMDQN("MlpPolicy", make_random_envs(), **SHORT).learn(200, callback=StopTrainingOnMaxEpisodes(max_episodes=2))
     model.learn(20, reset_num_timesteps=False)

@@ -1,4 +1,4 @@
-"""Is the memory worth anything? Where velocities are hidden, an agent without one cannot balance a pole."""
+"""Where velocities are hidden, an agent without memory cannot balance a pole, and one with memory can."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""One seed, one result, to the last bit."""
+"""The same seed gives the same agent, to the last bit."""
 
 from typing import Any
 
@@ -43,14 +43,14 @@ def test_same_seed_same_agent(n_envs: int, prioritized_replay: bool) -> None:
     assert not np.array_equal(stored(first.replay_buffer, "observations"), stored(other.replay_buffer, "observations"))
 
 
-def test_labyrinths() -> None:
+def test_same_seed_same_agent_in_labyrinths() -> None:
     first, second = (learn(make_labyrinths(n_envs=2, seed=seed), 3) for seed in (3, 3))
     assert_equal(first, second)
 
 
 @pytest.mark.parametrize("prioritized_replay", [False, True])
 @pytest.mark.parametrize("n_envs", [1, 4])
-def test_processes_change_nothing(n_envs: int, prioritized_replay: bool) -> None:
+def test_same_agent_with_environments_in_processes(n_envs: int, prioritized_replay: bool) -> None:
     first, second = (
         learn(make_random_envs(n_envs=n_envs, vec_env_cls=vec_env_cls), 3, prioritized_replay=prioritized_replay)
         for vec_env_cls in (DummyVecEnv, SubprocVecEnv)

@@ -1,4 +1,4 @@
-"""What is saved comes back whole: the agent, its optimizers, its counters, its replay."""
+"""Saving and loading of the agent, its optimizers, its counters and its replay."""
 
 import inspect
 import zipfile
@@ -52,7 +52,7 @@ def assert_same_state(first: Any, second: Any) -> None:
 # --- The model ---
 
 
-def test_everything_comes_back(tmp_path: Path) -> None:
+def test_loaded_agent_equals_the_saved_one(tmp_path: Path) -> None:
     model = make_trained()
     model.save(tmp_path / "model")
     loaded = LWMDQN.load(tmp_path / "model")
@@ -90,7 +90,7 @@ def test_get_and_set_parameters() -> None:
 
 @pytest.mark.parametrize("world_model_kwargs", [NETWORKS["world_model_kwargs"], None])
 @pytest.mark.parametrize("dueling", [True, False])
-def test_policy_alone(world_model_kwargs: Any, dueling: bool, tmp_path: Path) -> None:
+def test_policy_without_its_agent(world_model_kwargs: Any, dueling: bool, tmp_path: Path) -> None:
     networks = {**NETWORKS, "world_model_kwargs": world_model_kwargs}
     model = make_trained(policy_kwargs=networks, dueling=dueling, evaluation_eps=0.25, intrinsic_reward_scale=0.5)
     model.policy.save(tmp_path / "policy")
@@ -188,11 +188,11 @@ def test_arguments_given_to_load(tmp_path: Path) -> None:
     assert model.policy.world_model_optimizer.param_groups[0]["lr"] == 1e-6
 
 
-# --- Going on ---
+# --- Continued trainings ---
 
 
 @pytest.mark.parametrize("prioritized_replay", [False, True])
-def test_training_goes_on_with_its_replay(prioritized_replay: bool, tmp_path: Path) -> None:
+def test_loaded_training_continues_with_its_replay(prioritized_replay: bool, tmp_path: Path) -> None:
     model = make_trained(n_envs=2, prioritized_replay=prioritized_replay)
     model.save(tmp_path / "model")
     model.save_replay_buffer(tmp_path / "replay")
@@ -219,7 +219,7 @@ def test_training_goes_on_with_its_replay(prioritized_replay: bool, tmp_path: Pa
 
 
 @pytest.mark.parametrize("prioritized_replay", [False, True])
-def test_training_goes_on_without_its_replay(prioritized_replay: bool, tmp_path: Path) -> None:
+def test_loaded_training_continues_without_its_replay(prioritized_replay: bool, tmp_path: Path) -> None:
     # CheckpointCallback in the Zoo never saves the replay
     model = make_trained(prioritized_replay=prioritized_replay)
     model.save(tmp_path / "model")
@@ -231,37 +231,34 @@ def test_training_goes_on_without_its_replay(prioritized_replay: bool, tmp_path:
     assert int(loaded.policy.world_model.n_updates) == SHORT["pretraining_updates"] + loaded._n_updates
 
 
-def test_training_goes_on_without_a_second_warm_up(tmp_path: Path) -> None:
+def test_loaded_training_continues_without_a_second_warm_up(tmp_path: Path) -> None:
     # what SB3's users do to fine-tune a loaded agent
     make_trained().save(tmp_path / "model")
     loaded = LWMDQN.load(tmp_path / "model", env=make_random_envs(), learning_starts=0)
     assert loaded.learn(40)._n_updates > 10
 
 
-def test_another_number_of_environments(tmp_path: Path) -> None:
+def test_loaded_training_continues_with_another_number_of_environments(tmp_path: Path) -> None:
     make_trained().save(tmp_path / "model")
     loaded = LWMDQN.load(tmp_path / "model", env=make_random_envs(n_envs=3))
     assert loaded.learn(120).num_timesteps == 120 and loaded._n_updates == 10 + 5
 
 
 def test_replay_of_another_number_of_environments_is_refused(tmp_path: Path) -> None:
-    # its rows cannot be shared out anew
     make_trained().save_replay_buffer(tmp_path / "replay")
     model = LWMDQN("MlpPolicy", make_random_envs(n_envs=3), **SHORT)
     with pytest.raises(ValueError, match="n_envs is 1, the agent needs 3"):
         model.load_replay_buffer(tmp_path / "replay")
 
 
-@pytest.mark.parametrize("prioritized_replay", [False, True])
-def test_replay_of_sequences_of_another_length(prioritized_replay: bool, tmp_path: Path) -> None:
-    model = make_trained(prioritized_replay=prioritized_replay)
-    model.save(tmp_path / "model")
-    model.save_replay_buffer(tmp_path / "replay")
-    loaded = LWMDQN.load(tmp_path / "model", env=make_random_envs(), unroll=9)
-    try:
-        loaded.load_replay_buffer(tmp_path / "replay")
-    except ValueError as error:
-        assert "sequence" in str(error)
-    else:
-        # to go on is as good as to refuse, but not to learn from sequences of the old length in silence
-        assert loaded.replay_buffer is not None and loaded.replay_buffer.sequence_length == loaded.sequence_length
+def test_replay_of_sequences_of_another_length(tmp_path: Path) -> None:
+    make_trained().save_replay_buffer(tmp_path / "replay")
+    longer = LWMDQN("MlpPolicy", make_random_envs(), **{**SHORT, "unroll": 9})
+    longer.load_replay_buffer(tmp_path / "replay")
+    assert longer.replay_buffer is not None
+    assert longer.replay_buffer.sequence_length == longer.sequence_length == len(longer.replay_buffer.sample(1).rewards)
+    # the hidden states that the prioritised replay holds are those of the old sequences
+    make_trained(prioritized_replay=True).save_replay_buffer(tmp_path / "prioritized")
+    longer = LWMDQN("MlpPolicy", make_random_envs(), **{**SHORT, "unroll": 9}, prioritized_replay=True)
+    with pytest.raises(ValueError, match="its stride is 6, the agent needs 9"):
+        longer.load_replay_buffer(tmp_path / "prioritized")

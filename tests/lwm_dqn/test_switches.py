@@ -1,4 +1,4 @@
-"""Switching the world model or its reward off leaves a plain recurrent DQN, and nothing else changes unasked."""
+"""Switches of the world model and its reward: without them the agent is a plain recurrent DQN, and nothing else changes."""
 
 import csv
 from copy import deepcopy
@@ -74,7 +74,7 @@ def test_scale_of_the_intrinsic_reward(scale: float, monkeypatch: pytest.MonkeyP
         if scale == 0.0:
             assert th.equal(samples.rewards, environment_rewards) and not samples.intrinsic_rewards.any()
         else:
-            # the step that led to an observation is paid for the surprise of it, and the last row's is unknown
+            # the reward of a step includes that of the next observation, which is unknown at the last row
             th.testing.assert_close(bonus[:-1], samples.intrinsic_rewards[1:], atol=1e-6, rtol=1e-5)
             assert not bonus[-1].any()
             assert not samples.intrinsic_rewards[samples.episode_starts].any()
@@ -82,17 +82,14 @@ def test_scale_of_the_intrinsic_reward(scale: float, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("is_input", [True, False])
-def test_the_intrinsic_reward_as_an_input(is_input: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_intrinsic_reward_as_an_input(is_input: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model, batches = learn_and_record(monkeypatch, intrinsic_reward_input=is_input)
     samples, environment_rewards = batches[-1]
-    # paid in any case
+    # part of the learned return in any case
     th.testing.assert_close((samples.rewards - environment_rewards)[:-1], samples.intrinsic_rewards[1:], atol=1e-6, rtol=1e-5)
-    hidden, others = th.zeros(samples.rewards.shape[1], model.q_net.memory.hidden_size), samples.intrinsic_rewards + 1.0
+    others = samples._replace(intrinsic_rewards=samples.intrinsic_rewards + 1.0)
     with th.no_grad():
-        q_values = [
-            model.q_net.q_values(each, hidden, samples.actions, burn_in=0)
-            for each in (samples, samples._replace(intrinsic_rewards=others))
-        ]
+        q_values = [model.q_net.q_values(each, burn_in=0) for each in (samples, others)]
     assert th.equal(*q_values) != is_input
 
 

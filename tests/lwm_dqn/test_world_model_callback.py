@@ -1,4 +1,4 @@
-"""The encoder of images learns from the objective that was asked for, by itself, and is saved with its optimizer."""
+"""The training of the world model in an agent: when it is pretrained, and how its image encoder is trained and saved."""
 
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,11 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from helpers import NETWORKS, SHORT, VECTOR, RandomEnv, changed, make_random_envs, weights
+from stable_baselines3.common.callbacks import CallbackList, StopTrainingOnMaxEpisodes
 
-from sb3_lwm import LWMDQN, LatentWorldModelCallback
+from sb3_lwm import LWMDQN, LatentWorldModelCallback, SequenceReplayBuffer
 from sb3_lwm.common.type_aliases import SequenceSamples
-from sb3_lwm.world_model import LatentWorldModel
+from sb3_lwm.world_model import LatentWorldModel, WorldModelTrainer
 from sb3_lwm.world_model.normalizer import IntrinsicRewardNormalizer
 
 IMAGE = spaces.Box(0, 255, (1, 36, 36), np.uint8)
@@ -51,6 +52,49 @@ def world_model(model: LWMDQN) -> LatentWorldModel:
     return model.policy.world_model
 
 
+# --- When ---
+
+
+def test_own_callback_is_the_first_and_the_only_one() -> None:
+    model = LWMDQN("MlpPolicy", make_random_envs(), **SHORT)
+    user = StopTrainingOnMaxEpisodes(100)
+    for given in (None, user, [user], CallbackList([user]), lambda *_: True, [lambda *_: True]):
+        callback = model._init_callback(given)
+        assert isinstance(callback, CallbackList)
+        assert isinstance(callback.callbacks[0], LatentWorldModelCallback)
+        assert [type(other) for other in callback.callbacks].count(LatentWorldModelCallback) == 1
+        assert len(callback.callbacks) == (1 if given is None else 2)
+    plain = LWMDQN("MlpPolicy", make_random_envs(), use_world_model=False, **SHORT)
+    assert plain._init_callback(user) is user
+
+
+def test_world_model_is_pretrained_exactly_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[int, int]] = []
+    sample_windows = SequenceReplayBuffer.sample_windows
+
+    def spy(self: SequenceReplayBuffer, batch_size: int, sequence_length: int) -> Any:
+        drawn.append((batch_size, sequence_length))
+        return sample_windows(self, batch_size, sequence_length)
+
+    monkeypatch.setattr(SequenceReplayBuffer, "sample_windows", spy)
+    model = LWMDQN("MlpPolicy", make_random_envs(), **{**SHORT, "pretraining_batch_size": 5})
+    world_model = model.policy.world_model
+    assert world_model is not None
+    model.learn(60)
+    assert drawn == [] and int(world_model.n_updates) == 0
+    model.learn(4, reset_num_timesteps=False)
+    pretraining, update = (5, SHORT["pretraining_sequence_length"]), (4, model.sequence_length)
+    # only the pretraining draws windows of its size, before the first update of the agent; the fourth sets the averages
+    assert drawn == [pretraining] * 4 + [update]
+    model.learn(100, reset_num_timesteps=False)
+    model.learn(100)
+    assert drawn.count(pretraining) == 4
+    assert int(world_model.n_updates) == 3 + model._n_updates == len(drawn) - 1
+
+
+# --- The encoder of images ---
+
+
 @pytest.mark.parametrize("objective", ["w-mse", "inverse-dynamics", "cpc"])
 def test_every_objective_trains_the_encoder_and_its_own_layers(objective: str) -> None:
     model = make_model(objective)
@@ -66,21 +110,22 @@ def test_every_objective_trains_the_encoder_and_its_own_layers(objective: str) -
     assert changed(layers, weights(objectives)) == set(layers)
 
 
-def test_random_encoder_stays_as_it_is() -> None:
+def test_random_encoder_is_not_trained() -> None:
     model = make_model("random")
     before = weights(world_model(model).encoder)
     model.learn(100)
     assert int(world_model(model).n_updates) > 3 and int(world_model(model).n_encoder_updates) == 0
     assert changed(before, weights(world_model(model).encoder)) == set()
-    assert not hasattr(model.policy, "encoder_optimizer")
+    assert model.policy.encoder_optimizer is None
+    assert set(model.get_parameters()) == {"policy", "policy.optimizer", "policy.world_model_optimizer"}
 
 
 def test_predictor_gives_the_encoder_no_gradient() -> None:
     model = make_model()
     model.learn(80)
-    assert model._world_model_callback is not None and model.replay_buffer is not None
+    assert model.world_model_trainer is not None and model.replay_buffer is not None
     before = weights(world_model(model).encoder)
-    model._world_model_callback.update(model.replay_buffer.sample(4))
+    model.world_model_trainer.update(model.replay_buffer.sample(4))
     assert changed(before, weights(world_model(model).encoder)) == set()
 
 
@@ -140,33 +185,33 @@ def test_same_seed_same_encoder() -> None:
     assert changed(weights(first.policy), weights(third.policy)) != set()
 
 
-def test_loss_that_is_not_finite_stops() -> None:
+def test_encoder_loss_that_is_not_finite_names_the_step() -> None:
     model = make_model().learn(80)
     with th.no_grad():
         next(world_model(model).encoder.parameters()).fill_(th.nan)
     before = weights(world_model(model).objectives)
-    assert model._world_model_callback is not None
-    with pytest.raises(ValueError, match="encoder's loss is nan"):
-        model._world_model_callback.update_encoder()
+    assert model.world_model_trainer is not None and model.replay_buffer is not None
+    with pytest.raises(ValueError, match=r"encoder's loss is nan: .*\(Step 80, update \d+\.\)"):
+        model.world_model_trainer.update_encoder(model.replay_buffer.sample_windows)
     assert changed(before, weights(world_model(model).objectives)) == set()
 
 
-def test_averages_begin_anew_after_the_pretraining_and_only_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    restarts, payments = [], []
+def test_averages_restart_after_the_pretraining_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    restarts, rewards = [], []
     model = make_model(prioritized_replay=True)
     monkeypatch.setattr(IntrinsicRewardNormalizer, "restart", lambda self: restarts.append(int(world_model(model).n_updates)))
-    relabel = LatentWorldModelCallback.relabel
+    relabel = WorldModelTrainer.relabel
 
-    def relabel_and_tell(self: LatentWorldModelCallback, samples: SequenceSamples) -> SequenceSamples:
-        paid = relabel(self, samples)
-        payments.append(paid.intrinsic_rewards.abs().mean().item())
-        return paid
+    def spy(self: WorldModelTrainer, samples: SequenceSamples) -> SequenceSamples:
+        relabelled = relabel(self, samples)
+        rewards.append(relabelled.intrinsic_rewards.abs().mean().item())
+        return relabelled
 
-    monkeypatch.setattr(LatentWorldModelCallback, "relabel", relabel_and_tell)
+    monkeypatch.setattr(WorldModelTrainer, "relabel", spy)
     model.learn(100)
     assert restarts == [SHORT["pretraining_updates"]]
-    # the sequences of the warm-up are rated with their intrinsic rewards
-    assert len(payments) > 2 and min(payments) > 0.1
+    # the priorities of the warm-up's sequences count their intrinsic rewards
+    assert len(rewards) > 2 and min(rewards) > 0.1
     model.learn(16, reset_num_timesteps=False)
     assert len(restarts) == 1
 
