@@ -1,6 +1,10 @@
 """Saving and loading of the agent, its optimizers, its counters and its replay."""
 
+import base64
 import inspect
+import io
+import json
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -8,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-from helpers import NETWORKS, SHORT, changed, make_random_envs, weights
+from gymnasium import spaces
+from helpers import NETWORKS, SHORT, VECTOR, changed, make_random_envs, weights
 from replay_helpers import stored
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
@@ -186,6 +191,79 @@ def test_arguments_given_to_load(tmp_path: Path) -> None:
     assert model.policy.world_model is not None and model.policy.world_model.normalizer.scale == 0.125
     assert model.policy.optimizer.param_groups[0]["lr"] == 1e-5
     assert model.policy.world_model_optimizer.param_groups[0]["lr"] == 1e-6
+
+
+# --- Models of sb3-lwm 0.1 ---
+
+IMAGE = spaces.Box(0, 255, (1, 36, 36), np.uint8)
+# by the alias of the policy: the name of its class, and a space
+POLICIES: dict[str, tuple[str, spaces.Space]] = {
+    "MlpPolicy": ("LWMPolicy", VECTOR),
+    "CnnPolicy": ("CnnPolicy", IMAGE),
+    "MultiInputPolicy": ("MultiInputPolicy", spaces.Dict({"image": IMAGE, "vector": VECTOR})),
+}
+
+
+def pickle_global(module: str, name: str) -> bytes:
+    """:return: a pickle of a global whose module is gone"""
+    names = [pickle.SHORT_BINUNICODE + bytes([len(part)]) + part.encode() for part in (module, name)]
+    pickled = pickle.PROTO + bytes([4]) + b"".join(names) + pickle.STACK_GLOBAL + pickle.STOP
+    with pytest.raises(ModuleNotFoundError):
+        pickle.loads(pickled)
+    return pickled
+
+
+def rewrite_as_version_0_1(path: Path, class_name: str) -> None:
+    """Give the class of the policy in a saved model the module that it had in sb3-lwm 0.1."""
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    data = json.loads(files["data"])
+    assert data["policy_class"]["__module__"] == "sb3_lwm.lwm_dqn.policies"
+    data["policy_class"]["__module__"] = "sb3_lwm.policies"
+    data["policy_class"][":serialized:"] = base64.b64encode(pickle_global("sb3_lwm.policies", class_name)).decode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in {**files, "data": json.dumps(data)}.items():
+            archive.writestr(name, content)
+
+
+@pytest.mark.parametrize("alias", POLICIES)
+def test_models_of_version_0_1_load(alias: str, tmp_path: Path) -> None:
+    class_name, space = POLICIES[alias]
+    model = LWMDQN(alias, make_random_envs(space), seed=0, **SHORT).learn(80)
+    path = tmp_path / "model.zip"
+    model.save(path)
+    rewrite_as_version_0_1(path, class_name)
+    observation = space.sample()
+    expected, state = model.predict(observation, deterministic=True)
+    for loaded in (
+        LWMDQN.load(path),
+        LWMDQN.load(io.BytesIO(path.read_bytes())),
+        LWMDQN.load(path, env=make_random_envs(space), custom_objects={"batch_size": 3}),
+    ):
+        assert type(loaded.policy) is type(model.policy) is LWMDQN.policy_aliases[alias]
+        assert_same_state(loaded.get_parameters(), model.get_parameters())
+        actions, loaded_state = loaded.predict(observation, deterministic=True)
+        np.testing.assert_array_equal(actions, expected)
+        for part, other in zip(loaded_state, state, strict=True):
+            np.testing.assert_array_equal(part, other)
+    # the last one has an environment: it learns, and is saved as a model of this version
+    assert loaded.batch_size == 3 and loaded.learn(40, reset_num_timesteps=False)._n_updates > model._n_updates
+    loaded.save(path)
+    assert type(LWMDQN.load(path).policy) is type(model.policy)
+    # its networks alone
+    other = LWMDQN(alias, make_random_envs(space), seed=1, **SHORT)
+    model.save(path)
+    rewrite_as_version_0_1(path, class_name)
+    other.set_parameters(str(path))
+    assert_same_state(other.get_parameters(), model.get_parameters())
+
+
+def test_replay_buffers_of_version_0_1_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "replay.pkl"
+    path.write_bytes(pickle_global("sb3_lwm.buffers", "SequenceReplayBuffer"))
+    model = LWMDQN("MlpPolicy", make_random_envs(), **SHORT)
+    with pytest.raises(ValueError, match=r"replay\.pkl was written by sb3-lwm 0\.1 .*whose replay buffers cannot be loaded"):
+        model.load_replay_buffer(path)
 
 
 # --- Continued trainings ---
