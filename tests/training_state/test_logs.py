@@ -1,4 +1,4 @@
-"""Logs go on after what a training state knows of."""
+"""Logs of a resumed training continue at its training state."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ def log(logger: Logger, step: int, **values: float) -> None:
     logger.dump(step)
 
 
-def test_logs_go_on(tmp_path: Path) -> None:
+def test_resumed_logs_continue_at_the_state(tmp_path: Path) -> None:
     folder = tmp_path / "states"
     folder.mkdir()
     logger = configure(str(tmp_path / "log"), ["csv", "json", "log", "tensorboard"])
@@ -28,7 +28,7 @@ def test_logs_go_on(tmp_path: Path) -> None:
     logger.record_mean("error", 3.0)
     arrays: list[np.ndarray] = []
     state = unpack(json.loads(json.dumps(pack(logger_state(logger, folder), arrays))), arrays)
-    # what is logged after it belongs to a course of events that is given up
+    # logged after the state, and removed when the training resumes
     log(logger, 3, loss=-1.0, late=7.0)
     logger.close()
 
@@ -55,7 +55,7 @@ def test_logs_go_on(tmp_path: Path) -> None:
     assert "late" not in events.Tags()["scalars"] or events.Scalars("late") == []
 
 
-def test_logs_that_are_gone_begin_anew(tmp_path: Path) -> None:
+def test_missing_logs_start_empty(tmp_path: Path) -> None:
     logger = configure(str(tmp_path / "log"), ["csv", "stdout"])
     log(logger, 1, loss=1.0)
     state = logger_state(logger, tmp_path)

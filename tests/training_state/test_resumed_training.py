@@ -1,4 +1,4 @@
-"""A training that goes on from a state is the training without the break, to the last bit."""
+"""A training that is resumed from a state equals the training without a break, to the last bit."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 import torch as th
 from atari_helpers import SHORT_ATARI
 from helpers import SHORT, make_labyrinths
-from resume_helpers import assert_same_training, go_on, read_log, train
+from resume_helpers import assert_same_training, continue_training, read_log, train
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_lwm import LWMDQN, AtariVecEnv
@@ -38,21 +38,21 @@ def check(make_model: Callable[[], LWMDQN], make_env: Callable[[], VecEnv], step
     states = sorted((tmp_path / "broken" / "states").iterdir(), key=lambda path: int(path.name.split("_")[1]))
     assert len(states) >= 2
     for state in states[1:2]:
-        # what other code has drawn must not matter
+        # random numbers that other code has drawn must not matter
         np.random.seed()
         th.seed()
         resumed = LWMDQN.load_training_state(state, make_env(), device="cpu")
         assert 0 < resumed.num_timesteps < steps == resumed.num_timesteps + resumed.remaining_timesteps
-        go_on(resumed)
+        continue_training(resumed)
         assert_same_training(unbroken, resumed, tmp_path / f"from {state.name}")
         assert read_log(tmp_path / "unbroken") == read_log(tmp_path / "broken")
 
 
 @pytest.mark.parametrize("settings", LABYRINTHS)
-def test_labyrinths(settings: str, tmp_path: Path) -> None:
+def test_resumed_training_in_labyrinths(settings: str, tmp_path: Path) -> None:
     check(lambda: make_labyrinth_model(**LABYRINTHS[settings]), lambda: make_labyrinths(4), 240, tmp_path)
 
 
-def test_atari(tmp_path: Path) -> None:
+def test_resumed_training_on_atari(tmp_path: Path) -> None:
     arguments = {**SHORT_ATARI, "step_ahead": True, "prioritized_replay": True, "compression": "zstd"}
     check(lambda: LWMDQN("CnnPolicy", make_games(), seed=0, **arguments), make_games, 210, tmp_path)
