@@ -1,4 +1,4 @@
-"""Games are counted as they finish and as they start, over several environments, and lost lives end none."""
+"""Games of several environments, ordered as they finish or as they start; a lost life does not end a game."""
 
 from typing import Any
 
@@ -55,7 +55,7 @@ class ScriptedGames(VecEnv):
 
 
 class Counter:
-    """Plays action 0, and counts the episodes that it was told begin."""
+    """Plays action 0, and counts the starts of episodes."""
 
     def __init__(self) -> None:
         self.starts = 0
@@ -83,13 +83,13 @@ def test_more_environments_than_games() -> None:
     assert [(game.started, game.score) for game in scores.first_started] == [(0, 6.0), (1, 6.0)]
 
 
-def test_memories_begin_anew_after_a_lost_life() -> None:
+def test_hidden_states_are_reset_after_a_lost_life() -> None:
     player = Counter()
     play_games(player, ScriptedGames([10]), n_games=1)
     # at the start and in the middle
     assert player.starts == 2
 
 
-def test_at_least_one_game() -> None:
+def test_number_of_games_must_be_positive() -> None:
     with pytest.raises(ValueError, match="n_games=0"):
         play_games(Counter(), ScriptedGames([3]), n_games=0)

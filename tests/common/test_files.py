@@ -1,4 +1,4 @@
-"""A file that is no model, or only a part of one, is named by the error."""
+"""Files that were cut short or hold something else are named by the error; files are written whole or not at all."""
 
 import zipfile
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def test_model_that_was_cut_short_is_named(share: float, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("spoil", [text, empty, foreign_archive, other_algorithm])
-def test_what_is_no_model_is_named(spoil: Callable[[Path], None], tmp_path: Path) -> None:
+def test_file_that_is_not_a_model_is_named(spoil: Callable[[Path], None], tmp_path: Path) -> None:
     path = tmp_path / "spoilt.zip"
     spoil(path)
     with pytest.raises(ValueError, match=r"spoilt\.zip"):
@@ -58,7 +58,7 @@ def test_what_is_no_model_is_named(spoil: Callable[[Path], None], tmp_path: Path
 
 
 @pytest.mark.parametrize("spoil", [cut_short, text])
-def test_parameters_of_what_is_no_model(spoil: Callable[[Path], None], tmp_path: Path) -> None:
+def test_parameters_of_a_file_that_is_not_a_model(spoil: Callable[[Path], None], tmp_path: Path) -> None:
     path, model = tmp_path / "spoilt.zip", make_model()
     spoil(path)
     with pytest.raises(ValueError, match=r"spoilt\.zip"):
@@ -82,7 +82,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         make_model().load_replay_buffer(tmp_path / "missing")
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "new" / "table.csv"
     with whole_file(path) as temporary:
         temporary.write_text("first")

@@ -1,13 +1,9 @@
-"""The recurrent unroll against a loop over torch's own GRU cell, and the convolutions against SB3's NatureCNN."""
+"""The recurrent unroll against a loop over torch's own GRU cell."""
 
-import numpy as np
 import pytest
 import torch as th
-from gymnasium import spaces
-from stable_baselines3.common.torch_layers import NatureCNN
 from torch import nn
 
-from sb3_lwm.common.cnn import CHUNK_SIZE, ImageCNN, in_chunks
 from sb3_lwm.common.gru import ResettableGRU
 
 LENGTH, BATCH, INPUT, HIDDEN = 7, 4, 3, 5
@@ -42,7 +38,7 @@ def loop(cell: nn.GRUCell, inputs: th.Tensor, hidden: th.Tensor, resets: th.Tens
 @pytest.mark.parametrize(
     ("length", "batch", "seed"), [(LENGTH, BATCH, 0), (LENGTH, BATCH, 1), (1, 1, 2), (1, 4, 3), (20, 1, 4)]
 )
-def test_values_and_gradients_are_those_of_the_cell(length: int, batch: int, seed: int) -> None:
+def test_values_and_gradients_equal_those_of_the_cell(length: int, batch: int, seed: int) -> None:
     layer, inputs, hidden, resets = make_case(length, batch, seed)
     variables = {"inputs": inputs, "hidden": hidden, **dict(layer.cell.named_parameters())}
     # every entry weighs differently, so that no two errors cancel
@@ -78,7 +74,7 @@ def test_float32_is_close_to_the_cell() -> None:
     th.testing.assert_close(memories, loop(layer.cell, inputs, hidden, resets))
 
 
-def test_a_sequence_is_its_steps() -> None:
+def test_sequence_equals_its_single_steps() -> None:
     layer, inputs, hidden, resets = make_case()
     unrolled = layer(inputs, hidden, resets)
     memory, steps = hidden, []
@@ -104,7 +100,7 @@ def test_without_gradient_the_values_are_the_same() -> None:
     assert th.equal(inputs, kept[0]) and th.equal(hidden, kept[1]) and th.equal(resets, kept[2])
 
 
-def test_what_needs_no_gradient_gets_none() -> None:
+def test_inputs_without_gradient_get_none() -> None:
     layer, inputs, hidden, resets = make_case()
     expected = th.autograd.grad(loop(layer.cell, inputs, hidden, resets).sum(), list(layer.parameters()))
     # encoded latents and stored memories come without a graph
@@ -124,7 +120,7 @@ def test_two_backward_passes_over_one_graph() -> None:
     assert all(th.equal(left, right) for left, right in zip(first, second, strict=True))
 
 
-def test_changed_weights_are_noticed() -> None:
+def test_backward_refuses_weights_changed_in_place() -> None:
     layer, inputs, hidden, resets = make_case()
     loss = layer(inputs, hidden, resets).sum()
     with th.no_grad():
@@ -133,7 +129,7 @@ def test_changed_weights_are_noticed() -> None:
         loss.backward()
 
 
-def test_a_reset_forgets_everything_before() -> None:
+def test_reset_forgets_everything_before() -> None:
     layer, inputs, hidden, _ = make_case()
     resets = th.zeros(LENGTH, BATCH, dtype=th.bool)
     resets[3] = True
@@ -142,8 +138,8 @@ def test_a_reset_forgets_everything_before() -> None:
     assert th.equal(memories[3:], other[3:])
     assert not th.isclose(memories[:3], other[:3]).any()
     # the same as to begin there from nothing
-    anew = layer(inputs[3:], th.zeros_like(hidden), resets[3:])
-    th.testing.assert_close(memories[3:], anew, rtol=1e-12, atol=1e-12)
+    fresh = layer(inputs[3:], th.zeros_like(hidden), resets[3:])
+    th.testing.assert_close(memories[3:], fresh, rtol=1e-12, atol=1e-12)
     # no gradient crosses it either
     inputs_gradient, hidden_gradient = th.autograd.grad(memories[3:].sum(), (inputs, hidden))
     assert (inputs_gradient[:3] == 0).all() and (hidden_gradient == 0).all()
@@ -170,47 +166,3 @@ def test_parameters_are_those_of_the_cell() -> None:
     for (name, parameter), (cell_name, expected) in zip(layer.named_parameters(), cell.named_parameters(), strict=True):
         assert name == f"cell.{cell_name}"
         assert th.equal(parameter, expected)
-
-
-def image_networks() -> tuple[ImageCNN, NatureCNN, th.Tensor]:
-    """:return: ours and SB3's with the same weights, and more images than a chunk has"""
-    space = spaces.Box(0, 255, (1, 36, 36), np.uint8)
-    ours, theirs = ImageCNN(space, features_dim=8), NatureCNN(space, features_dim=8)
-    theirs.load_state_dict(ours.state_dict())
-    return ours, theirs, th.randint(0, 256, (CHUNK_SIZE * 2 + 3, 1, 36, 36), dtype=th.uint8)
-
-
-def test_image_cnn_is_nature_cnn_on_centred_pixels() -> None:
-    ours, theirs, images = image_networks()
-    th.testing.assert_close(ours(images / 255), theirs(images.float() / 128 - 1), atol=1e-5, rtol=1e-5)
-
-
-def test_image_cnn_without_activation_has_negative_features() -> None:
-    embedding = ImageCNN(spaces.Box(0, 255, (1, 36, 36), np.uint8), features_dim=64, is_activated=False)
-    assert embedding(th.rand(16, 1, 36, 36)).min() < 0
-
-
-def test_chunks_change_neither_features_nor_gradients() -> None:
-    ours, _, images = image_networks()
-    pieces = []
-
-    def features(chunk: th.Tensor) -> th.Tensor:
-        pieces.append(len(chunk))
-        return ours(chunk / 255)
-
-    whole = ours(images / 255)
-    chunked = in_chunks(features, images)
-    assert pieces == [CHUNK_SIZE, CHUNK_SIZE, 3]
-    th.testing.assert_close(chunked, whole, atol=1e-5, rtol=1e-5)
-    weight = ours.cnn[0].weight
-    gradients = [th.autograd.grad(part.square().mean(), weight)[0] for part in (chunked, whole)]
-    th.testing.assert_close(*gradients, atol=1e-6, rtol=1e-4)
-
-
-def test_mixed_precision_is_close_and_gives_single_precision() -> None:
-    ours, _, images = image_networks()
-    whole = ours(images / 255)
-    ours.mixed_precision = True
-    mixed = ours(images / 255)
-    assert mixed.dtype == th.float32 and not th.equal(mixed, whole)
-    th.testing.assert_close(mixed, whole, atol=0.02, rtol=0.05)
