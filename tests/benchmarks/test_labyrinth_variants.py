@@ -68,14 +68,14 @@ def test_resets_are_paid() -> None:
     starts, finals = th.tensor([[True, False, False, True, False], [False, False, True, False, False]])[..., None]
     fields = (observations, actions, nothing, starts, finals, finals, None, th.ones(1), np.zeros(1, dtype=np.int64), nothing)
     samples = SequenceSamples(*fields)
-    errors, losses = world_model.sequence_errors(samples, state)
+    errors, losses = world_model.sequence_errors(samples)
     expected, _ = world_model.expect(observations[:2], actions[:2], state.model_hidden, starts[:2])
     surprise = th.nn.functional.mse_loss(expected[1, 0], observations[3, 0])
     entropy = th.nn.functional.binary_cross_entropy(expected[1, 0], observations[3, 0])
     assert errors[2, 0].item() == pytest.approx(surprise.item(), rel=1e-4)
     assert losses[1, 0].item() == pytest.approx(entropy.item(), rel=1e-4)
     # of the rows that count, no other is different
-    usual_errors, usual_losses = LatentWorldModel.sequence_errors(world_model, samples, state)
+    usual_errors, usual_losses = LatentWorldModel.sequence_errors(world_model, samples)
     assert th.equal(errors[[1, 4]], usual_errors[[1, 4]]) and th.equal(losses[[0, 3]], usual_losses[[0, 3]])
 
 

@@ -18,11 +18,3 @@ def test_help(program: str) -> None:
     result = subprocess.run([sys.executable, BENCHMARKS / program, "--help"], capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert "usage: " + program in result.stdout
-
-
-def test_throughput() -> None:
-    """It makes agents of the settings that ship, of which some are the Zoo's."""
-    command = [sys.executable, BENCHMARKS / "throughput.py", "--rounds", "1", "--steps", "64"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert result.returncode == 0, result.stderr
-    assert "LWMDQN, no world model" in result.stdout and "steps/CPU s" in result.stdout
