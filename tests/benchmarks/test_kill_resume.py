@@ -8,7 +8,7 @@ from pathlib import Path
 from helpers import BENCHMARKS
 
 
-def test_killed_training_is_the_same(tmp_path: Path) -> None:
+def test_killed_and_resumed_training_equals_the_unbroken_one(tmp_path: Path) -> None:
     output = tmp_path / "kills.csv"
     options = ["--steps", 1200, "--every-steps", 100, "--kills", 2, "--output", output]
     subprocess.run(

@@ -1,4 +1,4 @@
-"""The harness of the labyrinth results: what it trains, what it leaves alone, and what it makes of a run."""
+"""The harness of the labyrinth results: its trainings, their evaluation, and the table."""
 
 import argparse
 import sys
@@ -26,7 +26,7 @@ def leave(path: Path) -> None:
     path.touch()
 
 
-def test_cells(tmp_path: Path) -> None:
+def test_cells_of_a_benchmark(tmp_path: Path) -> None:
     cells = labyrinth.make_cells(parse(tmp_path, "--sizes", "3", "5", "--agents", "search", "lwm_dqn"), labyrinth.AGENTS)
     assert [(cell.size, cell.name, cell.seed) for cell in cells] == [
         (n, "lwm_dqn", seed) for n in (3, 5) for seed in (100, 101, 102)
@@ -41,7 +41,7 @@ def test_cells(tmp_path: Path) -> None:
         }
 
 
-def test_a_new_training(tmp_path: Path) -> None:
+def test_command_of_a_new_training(tmp_path: Path) -> None:
     options = parse(tmp_path, "--conf-file", "labyrinth-paper", "--params", "gamma:0.9")
     cell = make_cell(options)
     # from a run that never came to its first state
@@ -54,7 +54,7 @@ def test_a_new_training(tmp_path: Path) -> None:
     assert "-params" not in trainings.command(make_cell(options, "lwm_dqn"), options)
 
 
-def test_a_stopped_training_goes_on(tmp_path: Path) -> None:
+def test_command_of_a_stopped_training(tmp_path: Path) -> None:
     options = parse(tmp_path)
     cell = make_cell(options)
     (cell.run / "states" / "state_800").mkdir(parents=True)
@@ -83,7 +83,7 @@ class Training:
 SHORT_TRAINING = ("--steps", "200", "--interval", "100")
 
 
-def test_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_trainings_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One is finished, one ends well, one without its last model, one with an error; two at a time."""
     options = parse(tmp_path, *SHORT_TRAINING, "--agents", "no-world-model", "--seeds", "1", "2", "3", "4", "--jobs", "2")
     cells = labyrinth.make_cells(options, labyrinth.AGENTS)
@@ -105,7 +105,7 @@ def test_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert failures[0].endswith(f"{cells[2].logs}.txt.")
 
 
-def test_an_interruption_stops_all_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interruption_stops_all_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = parse(tmp_path, *SHORT_TRAINING, "--agents", "no-world-model", "--seeds", "1", "2", "3", "--jobs", "2")
     running: list[Training] = []
 
@@ -120,7 +120,7 @@ def test_an_interruption_stops_all_trainings(tmp_path: Path, monkeypatch: pytest
     assert [training.signals for training in running] == [[2], [2]]
 
 
-def test_what_is_finished_is_written_though_another_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_trainings_are_written_when_another_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labyrinth, "handle_interruptions", lambda handler: None)
     monkeypatch.setattr(labyrinth, "train_all", lambda cells, options, interruptions: ["The training of b failed."])
     row = {"size": 3, "agent": "no-world-model", "kind": "evaluation", "mean_steps": 20.0}
@@ -133,7 +133,7 @@ def test_what_is_finished_is_written_though_another_failed(tmp_path: Path, monke
     assert pd.read_csv(tmp_path / "out.csv").seed.tolist() == [100]
 
 
-def test_a_training_and_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_of_a_training_is_written_to_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         trainings, "command", lambda cell, options: [sys.executable, "-c", "print('Hello'); raise SystemExit(3)"]
     )
@@ -144,7 +144,7 @@ def test_a_training_and_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert make_cell(options).versions() == trainings.VERSIONS
 
 
-def test_learning_curve(tmp_path: Path) -> None:
+def test_learning_curve_of_a_run(tmp_path: Path) -> None:
     # two environments: a step of one is two of the run
     for env, lengths in enumerate(([30, 10, 40, 21], [60])):
         rows = "\n".join(f"-{length},{length},{10 * env + number}" for number, length in enumerate(lengths))
@@ -164,7 +164,7 @@ def test_wall_time_of_a_resumed_training(tmp_path: Path) -> None:
     assert curve.wall_seconds.tolist() == [5, 60, 64, 69, 71]
 
 
-def test_bounds_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bounds_without_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(labyrinth, "bound", lambda name, size: np.array([10, 20 + size]))
     output = tmp_path / "out.csv"
     labyrinth.main(arguments=["--sizes", "3", "5", "--agents", "search", "--output", str(output), "--runs", str(tmp_path)])
@@ -172,7 +172,7 @@ def test_bounds_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "| search | 16.5 | 17.5 |" in capsys.readouterr().out
 
 
-def test_a_table_in_parts(tmp_path: Path) -> None:
+def test_table_is_extended_and_replaced_row_by_row(tmp_path: Path) -> None:
     def rows(size: int, agent: str, seed: float, value: float, settings: str | None = "labyrinth") -> pd.DataFrame:
         part = pd.DataFrame([{"size": size, "agent": agent, "seed": seed, "settings": settings, "mean_steps": value}])
         # bounds alone have no column of settings
@@ -239,7 +239,7 @@ def test_every_model_is_evaluated_once(tmp_path: Path, monkeypatch: pytest.Monke
         ["--agents", "no-world-model", "no-world-model"],
     ],
 )
-def test_bad_options(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_options_are_refused(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse(tmp_path, *arguments)
     assert arguments[0] in capsys.readouterr().err

@@ -1,15 +1,13 @@
-"""The pictures and tables of the labyrinth results, made of their CSV alone."""
+"""The pictures and tables of the labyrinth results."""
 
 import itertools
 import sys
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_hex
 
 SEEDS = (1, 2, 3, 4)
 BOUNDS = {"search": 11.0, "random": 150.0}
@@ -41,7 +39,7 @@ def test_interquartile_mean(plot: Any) -> None:
     assert (intervals[0] <= means).all() and (means <= intervals[1]).all()
 
 
-def test_curves(plot: Any) -> None:
+def test_learning_curves(plot: Any) -> None:
     (axes,) = plot.draw_curves(make_results()).axes
     # four seeds and their interquartile mean for each of two agents, and two bounds
     assert len(axes.lines) == 2 * 5 + 2
@@ -55,7 +53,7 @@ def test_curves(plot: Any) -> None:
     assert len(axes.lines) == 2 * (3 + 1) + 2 and not axes.collections
 
 
-def test_panels_of_curves(plot: Any) -> None:
+def test_panels_of_learning_curves(plot: Any) -> None:
     def look(results: pd.DataFrame) -> tuple[list[str], list[str]]:
         figure = plot.draw_curves(results)
         legend = [text.get_text() for text in figure.legends[0].get_texts()]
@@ -73,7 +71,7 @@ def test_panels_of_curves(plot: Any) -> None:
     assert look(pd.concat([results, alone]))[0] == ["3x3", "4x4"]
 
 
-def test_steps(plot: Any) -> None:
+def test_bars_of_final_steps(plot: Any) -> None:
     (axes,) = plot.draw_steps(make_results()).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["no-world-model", "lwm_dqn"]
     np.testing.assert_allclose([bar.get_width() for bar in axes.patches], [50.0, 25.0])
@@ -104,7 +102,7 @@ def test_steps(plot: Any) -> None:
         ({"score": ["1", "2"]}, "is no CSV of trainings"),
     ],
 )
-def test_bad_tables(
+def test_bad_tables_are_refused(
     plot: Any,
     table: dict[str, Any],
     message: str,
@@ -122,7 +120,9 @@ def test_bad_tables(
     assert message in " ".join(capsys.readouterr().err.split())
 
 
-def test_tables(plot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_printed_tables(
+    plot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     results = make_results()
     # seconds of a training; those of an evaluation count for nothing
     results["wall_seconds"] = np.where(results.kind == "training", 150.0, 9e9)
@@ -150,32 +150,3 @@ def test_tables(plot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
         *(f"| 3 | lwm_dqn | labyrinth | {seed} | {10 * seed + 7}.0 | {10 * seed + 7}.0 | {10 * seed}.0 |" for seed in (1, 2)),
         *(f"| 3 | no-world-model | labyrinth | {n} | {20 * n + 7}.0 | {20 * n + 7}.0 | {20 * n}.0 |" for n in SEEDS),
     ]
-
-
-def test_picture_of_a_walk(tmp_path: Path) -> None:
-    walk_figure = pytest.importorskip("walk_figure")
-    env = gym.make("POL-v0", size=2).unwrapped
-    env.reset(seed=0)
-    # there and back, and a move into a wall
-    row, column = env.position
-    action = int(np.flatnonzero(env.passages[row, column])[0])
-    wall = int(np.flatnonzero(~env.passages[row, column])[0])
-    path = [env.position]
-    for move in (action, (action + 2) % 4, wall):
-        env.step(move)
-        path.append(env.position)
-    np.testing.assert_array_equal(walk_figure.first_visits(np.array(path)), [True, True, False, False])
-    walk = {"env": "POL-v0", "passages": env.passages.tolist(), "path": path, "intrinsic_rewards": [None, 2.0, -0.5, -0.25]}
-    labyrinth, rewards = walk_figure.draw_walk(walk).axes[:2]
-    walls, ways = labyrinth.collections
-    # 4 cells with 4 sides, 3 passages with two ends each; the move into the wall leaves no line
-    assert len(walls.get_segments()) == 16 - 6 and len(ways.get_segments()) == 2
-    # there and back lie beside each other, each aside of the cells' middles
-    (there, back) = ways.get_segments()
-    np.testing.assert_allclose((there + back[::-1]) / 2, np.array(path[:2])[:, ::-1])
-    assert not np.allclose(there, back[::-1])
-    assert [label.get_text() for label in labyrinth.texts] == ["0", "1"]
-    bars = {bar.get_x() + bar.get_width() / 2: (bar.get_height(), to_hex(bar.get_facecolor())) for bar in rewards.patches}
-    new, old = to_hex(walk_figure.NEW), to_hex(walk_figure.OLD)
-    assert bars == {1.0: (2.0, new), 2.0: (-0.5, old), 3.0: (-0.25, old)}
-    assert [text.get_text() for text in rewards.get_legend().get_texts()] == ["a new cell", "a cell seen before"]

@@ -1,4 +1,4 @@
-"""The benchmark's probes find what is in an embedding, and only that."""
+"""The probes of the benchmark find the information in an embedding, and only that."""
 
 from types import ModuleType
 from typing import Any
@@ -27,7 +27,7 @@ def make_play(probes: ModuleType, seed: int, n_episodes: int = 3, length: int = 
     return probes.Play(frames, np.zeros(n_rows, np.int64), rams, np.repeat(np.arange(n_episodes), length), 2)
 
 
-def test_labels(probes: ModuleType) -> None:
+def test_labels_of_the_ram(probes: ModuleType) -> None:
     import ram_labels
 
     rams = np.zeros((1, 128), np.uint8)
@@ -39,7 +39,7 @@ def test_labels(probes: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(("is_known", "low", "high"), [(True, 0.95, 1.0), (False, -0.5, 0.5)])
-def test_probe(is_known: bool, low: float, high: float, probes: ModuleType) -> None:
+def test_probe_of_known_and_unknown_labels(is_known: bool, low: float, high: float, probes: ModuleType) -> None:
     parts = [make_play(probes, seed) for seed in (1, 2)]
     # one dimension for each value of each label, or noise
     bytes_ = [label.byte for label in probes.LABELS["MontezumaRevenge"].values()]

@@ -1,4 +1,4 @@
-"""The README's tables of results say what the CSVs beside them say; a failure shows the rows to put in."""
+"""The tables of results in the README equal the CSVs beside them; a failure shows the rows to put in."""
 
 import pandas as pd
 from helpers import BENCHMARKS, REPOSITORY
@@ -16,13 +16,13 @@ def read(name: str) -> pd.DataFrame:
     return pd.read_csv(BENCHMARKS / "results" / name)
 
 
-def test_labyrinths() -> None:
+def test_table_of_labyrinths() -> None:
     expected = final_table(read("labyrinth.csv"))
     rows = [[row[0].split("`")[1], *row[1:]] for row in table_below("\n## Results\n")]
     assert sorted(rows) == sorted(expected.to_numpy().tolist())
 
 
-def test_ablations() -> None:
+def test_table_of_ablations() -> None:
     expected = course_table(read("ablations.csv"))
     rows = table_below("\n### Ablations\n")
     # an agent is named in its first row
@@ -31,7 +31,7 @@ def test_ablations() -> None:
     assert sorted(found) == sorted(expected.astype(str).to_numpy().tolist())
 
 
-def test_burn_in() -> None:
+def test_table_of_burn_in() -> None:
     table = pd.concat([training_table(read(name)) for name in ("labyrinth.csv", "labyrinth_burn_in.csv")])
     table = table[(table.agent == "lwm_dqn") & (table["size"] > 3)]
     shipped = table["size"].map({4: 16, 5: 0})
@@ -42,7 +42,7 @@ def test_burn_in() -> None:
     assert sorted(table_below("### What did not work")) == sorted(expected.to_numpy().tolist())
 
 
-def test_settings_of_the_paper_on_3x3() -> None:
+def test_table_of_the_papers_settings_on_3x3() -> None:
     table = training_table(read("labyrinth_3x3.csv")).fillna("")
     agents = table.agent.map({"lwm_dqn": "world model", "no-world-model": "no world model"})
     labels = agents + table.seed.map(", seed {}".format)
@@ -50,7 +50,7 @@ def test_settings_of_the_paper_on_3x3() -> None:
     assert table_below("the world model cost more on 3x3") == expected.to_numpy().tolist()
 
 
-def test_long_episodes() -> None:
+def test_table_of_long_episodes() -> None:
     table = training_table(read("labyrinth_long_episodes.csv"))
     labels = table["size"].map("{0}x{0}, ".format) + table.seed.map("seed {}".format)
     expected = table.assign(size=labels).drop(columns=["agent", "settings", "seed"])

@@ -1,51 +1,22 @@
-"""The labyrinth: its rules, its statistics against known values, and its manners towards Gymnasium and SB3."""
+"""The labyrinth: its rules, its distribution, and its interface to Gymnasium and SB3."""
 
 from collections import Counter
 
 import gymnasium as gym
-import labyrinth_bounds
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env as check_gymnasium_env
-from labyrinth_bounds import bound, distances_from
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from labyrinth_bounds import distances_from
+from labyrinth_helpers import DOWN, HAND_MADE_ACTIONS, LEFT, RIGHT, SHIFTS, UP, make_hand_made_env
 from stable_baselines3.common.env_checker import check_env as check_sb3_env
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from sb3_lwm.envs import PartiallyObservableLabyrinthEnv, register_envs
 
-LEFT, DOWN, RIGHT, UP = range(4)
-SHIFTS = ((0, -1), (1, 0), (0, 1), (-1, 0))  # (rows, columns) of each action
 IDS = {"POL-v0": 3, "POL-3x3-v0": 3, "POL-4x4-v0": 4, "POL-5x5-v0": 5, "POL-6x6-v0": 6}
-
-# A labyrinth made by hand, and its passages as bits of the actions.
-HAND_MADE_TEXT = """\
-+---+---+---+
-|           |
-+   +---+   +
-|   |       |
-+   +---+   +
-|   |       |
-+---+---+---+"""
-HAND_MADE_ACTIONS = (
-    ((RIGHT, DOWN), (LEFT, RIGHT), (LEFT, DOWN)),
-    ((UP, DOWN), (RIGHT,), (LEFT, UP, DOWN)),
-    ((UP,), (RIGHT,), (LEFT, UP)),
-)
-
-
-def make_hand_made_env(start, render_mode=None):
-    """
-    :param start: row and column of the start cell
-    :param render_mode: given to the environment
-    :return: a reset 3x3 environment with the labyrinth above
-    """
-    env = PartiallyObservableLabyrinthEnv(3, render_mode=render_mode)
-    env._carve = lambda: [sum(1 << action for action in actions) for row in HAND_MADE_ACTIONS for actions in row]
-    env.reset(seed=0)
-    while env.position != start:
-        env.reset()
-    return env
 
 
 def enumerate_depth_first_trees(size):
@@ -199,7 +170,7 @@ def test_observation_is_the_passages_of_the_current_cell():
             observation = env.step(random.integers(4))[0]
 
 
-def test_what_is_handed_out_can_be_written_to():
+def test_returned_arrays_are_copies():
     env = make_hand_made_env((0, 1))
     before = env.passages
     observation = env.step(LEFT)[0]
@@ -251,116 +222,22 @@ def test_integer_actions_of_every_kind(action):
     assert env.position == (0, 1)
 
 
-# Known results
-
-
-@pytest.mark.parametrize(
-    ("agent", "size", "known", "tolerance"),
-    [
-        *(("map-known", size, known, 0.03) for size, known in ((3, 10.3), (4, 20.1), (5, 33.0), (6, 49.1))),
-        *(("search", size, known, 0.03) for size, known in ((3, 11.7), (4, 23.6), (5, 39.9), (6, 60.1))),
-        *(("random", size, known, 0.1) for size, known in ((3, 154), (4, 480))),
-    ],
-)
-def test_known_means(agent: str, size: int, known: float, tolerance: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bounds that the results are compared with."""
-    monkeypatch.setattr(labyrinth_bounds, "N_LABYRINTHS", 300)
-    assert np.mean(bound(agent, size, seed=6)) == pytest.approx(known, rel=tolerance)
-
-
-# Rendering
-
-
-def test_ansi_shows_walls_agent_and_visited_cells():
-    env = make_hand_made_env((0, 1), render_mode="ansi")
-    text = HAND_MADE_TEXT.split("\n")
-    text[1] = "|     @     |"
-    assert env.render() == "\n".join([*text, "visited 1 of 9 cells"])
-    env.step(RIGHT)
-    env.step(DOWN)
-    text[1], text[3] = "|     .   . |", "|   |     @ |"
-    assert env.render() == "\n".join([*text, "visited 3 of 9 cells"])
-
-
-def test_human_prints_once_at_reset_and_at_each_step(capsys):
-    env = gym.make("POL-4x4-v0", render_mode="human")
-    env.reset(seed=0)
-    texts = [capsys.readouterr().out]
-    assert env.render() is None
-    assert capsys.readouterr().out == ""
-    for action in range(4):
-        env.step(action)
-        texts.append(capsys.readouterr().out)
-        assert texts[-1].count("@") == 1 and "visited" in texts[-1]
-    assert len(set(texts)) > 1
-    same = PartiallyObservableLabyrinthEnv(4, render_mode="ansi")
-    same.reset(seed=0)
-    assert texts[0] == same.render() + "\n"
-
-
-def test_nothing_is_printed_without_human(capsys):
-    env = PartiallyObservableLabyrinthEnv(3, render_mode="rgb_array")
-    env.reset(seed=0)
-    env.step(0)
-    env.render()
-    assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize("size", [2, 3, 6])
-def test_rgb_array_shape_and_walls(size):
-    env = PartiallyObservableLabyrinthEnv(size, render_mode="rgb_array")
-    env.reset(seed=0)
-    picture = env.render()
-    side = 64 * size + 16
-    assert picture.shape == (side, side, 3) and picture.dtype == np.uint8
-    ink = picture[8, 8]
-    for row in range(size):
-        for column in range(size):
-            y, x = 8 + 64 * row + 32, 8 + 64 * column + 32
-            edge_pixels = [picture[y, x - 32], picture[y + 32, x], picture[y, x + 32], picture[y - 32, x]]
-            is_open = [bool((pixel != ink).any()) for pixel in edge_pixels]
-            assert is_open == env.passages[row, column].tolist()
-
-
-def test_rgb_array_follows_the_agent():
-    env = make_hand_made_env((0, 0), render_mode="rgb_array")
-    before = env.render()
-    np.testing.assert_array_equal(before, env.render())
-    env.step(LEFT)
-    np.testing.assert_array_equal(before, env.render())
-    env.step(RIGHT)
-    after = env.render()
-    centres = [(40, 40), (40, 104)]
-    assert after[centres[1]].tolist() == before[centres[0]].tolist()
-    assert after[centres[0]].tolist() != before[centres[0]].tolist()
-    # The cell that was left stays light, unlike one that was never visited.
-    assert after[centres[0]].tolist() != after[104, 40].tolist()
-    assert (after != before).any(axis=(1, 2)).nonzero()[0].max() < 72
-
-
-def test_render_without_a_mode_warns():
-    env = PartiallyObservableLabyrinthEnv()
-    env.reset(seed=0)
-    with pytest.warns(UserWarning, match="render_mode"):
-        assert env.render() is None
-
-
 # Errors
 
 
 @pytest.mark.parametrize("size", [1, 0, -3, 3.0, "3", None, True])
-def test_bad_size(size):
+def test_bad_size_is_refused(size):
     with pytest.raises(ValueError, match=rf"size must be an integer of at least 2, got {size!r}"):
         PartiallyObservableLabyrinthEnv(size)
 
 
-def test_bad_render_mode():
+def test_bad_render_mode_is_refused():
     with pytest.raises(ValueError, match=r"one of \['ansi', 'human', 'rgb_array'\], got 'hologram'"):
         PartiallyObservableLabyrinthEnv(3, render_mode="hologram")
 
 
 @pytest.mark.parametrize("action", [-1, 4, 1.0, np.float32(1), "up", None, np.array([0, 1])])
-def test_bad_action(action):
+def test_bad_action_is_refused(action):
     env = make_hand_made_env((0, 1))
     with pytest.raises(ValueError) as error:
         env.step(action)
@@ -368,7 +245,7 @@ def test_bad_action(action):
     assert env.position == (0, 1)
 
 
-def test_use_before_reset():
+def test_use_before_reset_is_refused():
     env = PartiallyObservableLabyrinthEnv(3, render_mode="ansi")
     uses = [lambda: env.step(0), env.render, lambda: env.passages, lambda: env.visited, lambda: env.position]
     for use in uses:
@@ -381,7 +258,7 @@ def test_use_before_reset():
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("env_id", IDS)
-def test_both_checkers_are_content(env_id):
+def test_environment_checkers_accept_the_labyrinth(env_id):
     check_gymnasium_env(gym.make(env_id).unwrapped)
     for render_mode in ("ansi", "human", "rgb_array"):
         check_sb3_env(gym.make(env_id, render_mode=render_mode), warn=True, skip_render_check=False)
@@ -424,3 +301,32 @@ def test_vectorised(vec_env_cls, n_envs):
         assert len(set(lengths)) > 1
     finally:
         env.close()
+
+
+# Random walks
+
+
+@settings(max_examples=40, deadline=None)
+@given(size=st.integers(2, 7), seed=st.integers(0, 2**31), actions=st.lists(st.integers(0, 3), max_size=300))
+def test_labyrinth_after_random_actions(size: int, seed: int, actions: list[int]) -> None:
+    env, other = PartiallyObservableLabyrinthEnv(size), PartiallyObservableLabyrinthEnv(size)
+    observation, info = env.reset(seed=seed)
+    passages = env.passages
+    # a spanning tree, whose passages can be walked both ways
+    assert passages.sum() == 2 * (size * size - 1)
+    assert (passages[:, 1:, LEFT] == passages[:, :-1, RIGHT]).all() and (passages[1:, :, UP] == passages[:-1, :, DOWN]).all()
+    assert not (passages[:, 0, LEFT].any() or passages[:, -1, RIGHT].any())
+    assert not (passages[0, :, UP].any() or passages[-1, :, DOWN].any())
+    for step, action in enumerate(actions):
+        before, was_open = np.array(env.position), passages[(*env.position, action)]
+        if step == len(actions) // 2:
+            other.set_training_state(env.get_training_state())
+        observation, reward, terminated, truncated, info = env.step(action)
+        if step >= len(actions) // 2:
+            # the restored one walks the same way
+            assert str(other.step(action)) == str((observation, reward, terminated, truncated, info))
+        moved = np.array(env.position) - before
+        assert np.abs(moved).sum() == int(was_open) and reward == -1.0 and not truncated
+        assert observation.tolist() == passages[env.position].tolist() and env.visited[env.position]
+        assert info["visited_cells"] == env.visited.sum() and terminated == env.visited.all()
+        assert env.observation_space.contains(observation) and (env.passages == passages).all()

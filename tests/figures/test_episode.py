@@ -1,4 +1,4 @@
-"""The intrinsic reward of a watched episode is the one that the agent lives by, and its frames are those of the same steps."""
+"""The intrinsic rewards of a watched episode are inputs of the Q-network, and its frames are those of the same steps."""
 
 from typing import Any
 
@@ -37,34 +37,34 @@ def make_policy(env: VecEnv, policy: str = "MlpPolicy", **kwargs: Any) -> LWMPol
     return model.policy
 
 
-def lived_rewards(policy: LWMPolicy, monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, bool]]:
-    """:return: gets what the Q-network is told of each observation: its intrinsic reward, and whether an episode begins"""
-    told: list[tuple[float, bool]] = []
+def network_inputs(policy: LWMPolicy, monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, bool]]:
+    """:return: a list that collects the inputs of the Q-network: intrinsic rewards, and whether an episode begins"""
+    inputs: list[tuple[float, bool]] = []
     remember = policy.q_net.remember
 
-    def listen(observations: Any, actions: Any, rewards: th.Tensor, starts: th.Tensor, hidden: Any) -> Any:
-        told.append((float(rewards), bool(starts)))
+    def spy(observations: Any, actions: Any, rewards: th.Tensor, starts: th.Tensor, hidden: Any) -> Any:
+        inputs.append((float(rewards), bool(starts)))
         return remember(observations, actions, rewards, starts, hidden)
 
-    monkeypatch.setattr(policy.q_net, "remember", listen)
-    return told
+    monkeypatch.setattr(policy.q_net, "remember", spy)
+    return inputs
 
 
-def test_rewards_are_the_agents_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rewards_are_the_inputs_of_the_q_network(monkeypatch: pytest.MonkeyPatch) -> None:
     env = make_env()
     policy = make_policy(env)
-    told = lived_rewards(policy, monkeypatch)
+    inputs = network_inputs(policy, monkeypatch)
     policy.set_training_mode(True)
     episode = watch_episode(policy, env, max_steps=12, epsilon=1.0)
     assert len(episode.frames) == len(episode.intrinsic_rewards) == 13 and episode.score == -12.0
-    # of the last observation nothing was decided
-    assert [starts for _, starts in told] == [True] + 11 * [False]
+    # no action answers the last observation
+    assert [starts for _, starts in inputs] == [True] + 11 * [False]
     assert np.isnan(episode.intrinsic_rewards[0])
-    np.testing.assert_array_equal(episode.intrinsic_rewards[1:-1], [reward for reward, _ in told[1:]])
+    np.testing.assert_array_equal(episode.intrinsic_rewards[1:-1], [reward for reward, _ in inputs[1:]])
     assert len(set(episode.intrinsic_rewards[1:])) > 3
 
 
-def test_the_end_is_seen() -> None:
+def test_last_frame_is_the_end_of_the_episode() -> None:
     env = make_env(size=2)
     episode = watch_episode(make_policy(env), env, max_steps=900, epsilon=1.0)
     assert 3 <= len(episode.frames) - 1 == -episode.score < 900
@@ -78,18 +78,18 @@ def test_the_end_is_seen() -> None:
 def test_atari_game_with_its_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     env = make("BreakoutNoFrameskip-v4", render_mode="rgb_array", max_episode_steps=70)
     policy = make_policy(env, "CnnPolicy", net_arch=[])
-    told = lived_rewards(policy, monkeypatch)
+    inputs = network_inputs(policy, monkeypatch)
     episode = watch_episode(policy, env, max_steps=200, epsilon=1.0)
-    # a lost life is no end, and the agent is told nothing of what comes after it
-    assert len(episode.frames) == 71 and sum(starts for _, starts in told) > 1
+    # a lost life does not end the game, and the agent has no reward for the observation after it
+    assert len(episode.frames) == 71 and sum(starts for _, starts in inputs) > 1
     assert {frame.shape for frame in episode.frames} == {(210, 160, 3)}
     assert np.isfinite(episode.intrinsic_rewards[1:]).all()
-    lived = [(reward, own) for (reward, starts), own in zip(told, episode.intrinsic_rewards, strict=False) if not starts]
+    lived = [(reward, own) for (reward, starts), own in zip(inputs, episode.intrinsic_rewards, strict=False) if not starts]
     np.testing.assert_array_equal(*np.transpose(lived))
     env.close()
 
 
-def test_bad_input() -> None:
+def test_policies_and_environments_that_cannot_be_watched() -> None:
     env = make_env()
     with pytest.raises(ValueError, match="This policy has no world model, and so no intrinsic reward"):
         watch_episode(make_policy(env, world_model_kwargs=None), env, 1)

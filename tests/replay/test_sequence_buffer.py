@@ -136,6 +136,16 @@ def test_windows_of_another_length() -> None:
         buffer.sample_windows(1, 26)
 
 
+def test_newest_windows() -> None:
+    buffer = make_buffer(rows=25)
+    player = Player(buffer, seed=4)
+    for steps in (12, 40):
+        player.play(steps)
+        samples = buffer.newest_windows(12, n_envs=2)
+        assert samples.rewards.shape == (12, 2)
+        assert [player.check(samples, env) for env in range(2)] == [(env, len(player.rows[env]) - 12) for env in range(2)]
+
+
 def test_draws_follow_numpys_seed() -> None:
     buffer = make_buffer()
     Player(buffer).play(100)

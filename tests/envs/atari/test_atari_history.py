@@ -1,4 +1,4 @@
-"""Atari games that are played again up to where they were."""
+"""States of Atari games, which are restored by playing the same actions again."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def follow(env: AtariVecEnv, actions: np.ndarray) -> list[Any]:
 
 
 @pytest.mark.parametrize(("game", "under_way"), [("frostbite", True), ("montezuma_revenge", False)])
-def test_games_go_on(game: str, under_way: bool) -> None:
+def test_restored_games_continue(game: str, under_way: bool) -> None:
     env = make_game(game, seed=3)
     actions = random_actions(env, 110)
     env.reset()
@@ -46,21 +46,21 @@ def test_games_go_on(game: str, under_way: bool) -> None:
     np.testing.assert_array_equal(other.reset(), env.reset())
 
 
-def test_before_the_first_game() -> None:
+def test_state_before_the_first_game() -> None:
     env = make_game("frostbite")
     assert env.get_training_state() is None
     env.set_training_state(None)
     assert env.reset().shape == (3, 1, 84, 84)
 
 
-def test_sticky_actions_cannot_be_played_again() -> None:
+def test_sticky_actions_have_no_state() -> None:
     env = make_game("frostbite", repeat_action_probability=0.25)
     env.reset()
     with pytest.raises(NotImplementedError, match="sticky actions"):
         env.get_training_state()
 
 
-def test_another_game_is_noticed() -> None:
+def test_state_that_does_not_match_the_games_is_refused() -> None:
     env = make_game("frostbite")
     env.reset()
     follow(env, random_actions(env, 30))
@@ -71,7 +71,7 @@ def test_another_game_is_noticed() -> None:
         make_game("frostbite").set_training_state(state)
 
 
-def test_records_are_gone_on_with(tmp_path: Path) -> None:
+def test_records_continue_at_the_state(tmp_path: Path) -> None:
     env = make_game("frostbite", monitor_dir=tmp_path)
     actions = random_actions(env, 160)
     env.reset()

@@ -1,4 +1,4 @@
-"""Shadows play the very games that they follow, and show their RAM and colours."""
+"""Shadows play the same games as the environments, and show their RAM and colours."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def test_shadow_plays_the_same_game(game: str) -> None:
     env.close()
 
 
-def test_shadow_that_strays_is_an_error() -> None:
+def test_shadow_that_plays_another_game_is_an_error() -> None:
     env = make(ram_envs=1)
     env.reset()
     env._shadows.of(0)._ale.act(ale_py.Action.NOOP)
@@ -59,7 +59,7 @@ def test_ram_and_rooms(tmp_path: Path) -> None:
     assert load_results(str(tmp_path)).rooms.dropna().tolist() == [infos[1]["episode"]["rooms"]]
 
 
-def test_pictures() -> None:
+def test_pictures_of_the_games() -> None:
     env = make(n_envs=2, render_mode="rgb_array")
     assert env.metadata == {"render_modes": ["human", "rgb_array"], "render_fps": 15}
     env.reset()
@@ -74,7 +74,7 @@ def test_pictures() -> None:
 
 
 @pytest.mark.parametrize(("render_mode", "has_window"), [("human", True), ("rgb_array", False)])
-def test_window(render_mode: str, has_window: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_window_of_the_human_render_mode(render_mode: str, has_window: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     monkeypatch.setenv("SDL_AUDIODRIVER", "dummy")
     env = make(render_mode=render_mode)

@@ -1,4 +1,4 @@
-"""AtariVecEnv plays what SB3's AtariWrapper plays, keeps the scores of whole games, and repeats a run from its seed."""
+"""AtariVecEnv plays as SB3's AtariWrapper, records whole games, and repeats a run from its seed."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ class SameActions:
 
 
 @pytest.mark.parametrize("rom", ["MontezumaRevenge", "Breakout", "Freeway", "Frostbite", "SpaceInvaders"])
-def test_plays_what_the_wrappers_of_sb3_play(rom: str) -> None:
+def test_plays_as_the_wrappers_of_sb3(rom: str) -> None:
     ours = SameActions(f"{rom}NoFrameskip-v4")
     theirs = AtariWrapper(gym.make(f"{rom}NoFrameskip-v4"), noop_max=0, clip_reward=False)
     assert ours.env.action_space == theirs.action_space
@@ -61,7 +61,7 @@ def test_plays_what_the_wrappers_of_sb3_play(rom: str) -> None:
     ours.env.close()
 
 
-def test_time_out_is_that_of_sb3() -> None:
+def test_time_limit_equals_that_of_sb3() -> None:
     theirs = AtariWrapper(gym.make("FreewayNoFrameskip-v4", max_num_frames_per_episode=120), noop_max=0)
     ours = make("FreewayNoFrameskip-v4", noop_max=0, max_episode_steps=30)
     theirs.reset()
@@ -95,7 +95,7 @@ def test_spaces_and_types() -> None:
 
 
 @pytest.mark.parametrize("terminal_on_life_loss", [True, False])
-def test_record_is_that_of_the_whole_game(terminal_on_life_loss: bool, tmp_path: Path) -> None:
+def test_records_are_those_of_whole_games(terminal_on_life_loss: bool, tmp_path: Path) -> None:
     env = make(n_envs=2, terminal_on_life_loss=terminal_on_life_loss, monitor_dir=tmp_path)
     env.reset()
     scores, lengths, episodes, records = np.zeros(2), np.zeros(2), np.zeros(2), []
@@ -121,7 +121,7 @@ def test_record_is_that_of_the_whole_game(terminal_on_life_loss: bool, tmp_path:
 
 
 @pytest.mark.parametrize("use_fire_reset", [True, False])
-def test_no_life_waits_for_fire(use_fire_reset: bool) -> None:
+def test_fire_begins_every_life(use_fire_reset: bool) -> None:
     env = make(use_fire_reset=use_fire_reset, max_episode_steps=400)
     env.reset()
     for _ in range(400):
@@ -133,7 +133,7 @@ def test_no_life_waits_for_fire(use_fire_reset: bool) -> None:
     env.close()
 
 
-def test_clipped_rewards_leave_the_score_alone() -> None:
+def test_clipped_rewards_do_not_change_the_score() -> None:
     env = make("SpaceInvadersNoFrameskip-v4", max_episode_steps=150)
     clipped = make("SpaceInvadersNoFrameskip-v4", max_episode_steps=150, clip_reward=True)
     env.reset(), clipped.reset()
@@ -178,11 +178,95 @@ def test_monitor_is_built_in() -> None:
     env.close()
 
 
-# --- The same run again ---
+# --- Actions under way ---
+
+
+def test_same_actions_may_be_sent_twice() -> None:
+    once, twice = make(), make()
+    once.reset(), twice.reset()
+    for action in random_actions(once, 20):
+        expected = once.step(action)
+        mine = action.copy()
+        twice.step_async(mine)
+        twice.step_async(action.astype(np.int32))
+        mine[:] = 0  # the caller's array stays the caller's
+        twice.step_async(action)
+        np.testing.assert_array_equal(twice.step_wait()[0], expected[0])
+    once.close(), twice.close()
+
+
+def test_other_actions_are_refused_while_some_are_under_way() -> None:
+    env = make(n_envs=2)
+    with pytest.raises(RuntimeError, match=r"call reset\(\) before step"):
+        env.step(np.zeros(2, dtype=int))
+    env.reset()
+    with pytest.raises(RuntimeError, match=r"No actions are under way: call step_async\(\) first"):
+        env.step_wait()
+    env.step_async(np.array([0, 1]))
+    with pytest.raises(RuntimeError, match=r"Other actions are under way: call step_wait\(\)"):
+        env.step_async(np.array([0, 2]))
+    env.step_wait()
+    env.step(np.array([0, 2]))
+    env.close()
+
+
+def test_reset_and_close_finish_what_is_under_way() -> None:
+    env, fresh = make(ram_envs=1), make()
+    env.reset()
+    env.step_async(np.array([NOOP]))
+    env.seed(0)
+    assert play(env, 10) == play(fresh, 10)
+    env.step_async(np.array([NOOP]))
+    env.close()
+    env.close()
+    for call in (env.reset, env.step_wait, lambda: env.step(np.array([NOOP])), lambda: env.env_method("get_ram")):
+        with pytest.raises(RuntimeError, match="closed: make a new one"):
+            call()
+    fresh.close()
+
+
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        ([0], r"shape \(2,\), got int64, shape \(1,\)"),
+        ([[0], [0]], r"shape \(2,\), got int64, shape \(2, 1\)"),
+        ([0.0, 1.0], "must be integers.*got float64"),
+        ([0, 4], "Action 4 of game 1 is out of range: it must be from 0 to 3, NOOP, FIRE, RIGHT, LEFT"),
+        ([-1, 0], "Action -1 of game 0 is out of range"),
+    ],
+)
+def test_wrong_actions_are_refused(actions: Any, message: str) -> None:
+    env = make(n_envs=2)
+    env.reset()
+    with pytest.raises(ValueError, match=message):
+        env.step(np.array(actions))
+    env.step(np.zeros(2, dtype=int))
+    env.close()
+
+
+def test_attributes_and_methods() -> None:
+    env = make(n_envs=2)
+    assert env.get_attr("render_mode") == [None, None]
+    assert env.get_attr("spec", indices=0)[0].id == "BreakoutNoFrameskip-v4"
+    assert env.env_method("get_action_meanings", indices=[1]) == [["NOOP", "FIRE", "RIGHT", "LEFT"]]
+    assert not env.has_attr("ale")
+    with pytest.raises(AttributeError, match="no attribute 'ale'"):
+        env.get_attr("ale")
+    with pytest.raises(AttributeError, match="'game' of an AtariVecEnv cannot be set: make a new one"):
+        env.set_attr("game", "pong")
+    with pytest.raises(AttributeError, match="no method 'clone_state', only get_action_meanings, get_ram, render"):
+        env.env_method("clone_state")
+    env.reset()
+    with pytest.raises(ValueError, match="Game 0 has no shadow: make the AtariVecEnv with ram_envs=2 or a render_mode"):
+        env.env_method("get_ram")
+    env.close()
+
+
+# --- Seeds ---
 
 
 @pytest.mark.parametrize("game", ["BreakoutNoFrameskip-v4", "ALE/Breakout-v5"])
-def test_same_seed_same_run(game: str) -> None:
+def test_same_seed_same_games(game: str) -> None:
     first = make(game, n_envs=2, num_threads=1, max_episode_steps=40)
     expected = play(first)
     other = make(game, n_envs=2, seed=1, num_threads=2, max_episode_steps=40)
@@ -194,13 +278,13 @@ def test_same_seed_same_run(game: str) -> None:
     first.close(), other.close()
 
 
-def test_seeds_follow_one_another_and_may_be_large() -> None:
+def test_seeds_of_the_games_are_consecutive_and_may_be_large() -> None:
     env, other = make(n_envs=2, seed=2**32 - 2), make(n_envs=1, seed=2**31 - 1)
     np.testing.assert_array_equal(env.reset()[1], other.reset()[0])
     env.close(), other.close()
 
 
-def test_numpy_seeds_what_has_no_seed() -> None:
+def test_numpy_seeds_games_without_a_seed() -> None:
     runs = []
     for _ in range(2):
         np.random.seed(3)
@@ -210,7 +294,7 @@ def test_numpy_seeds_what_has_no_seed() -> None:
     assert runs[0] == runs[1]
 
 
-def test_agent_learns_on_it() -> None:
+def test_agent_learns_on_atari_vec_env() -> None:
     env = make("MontezumaRevengeNoFrameskip-v4", n_envs=2)
     settings = {"buffer_size": 200, "learning_starts": 40, "batch_size": 2, "burn_in": 2, "unroll": 4}
     pretraining = {

@@ -1,4 +1,4 @@
-"""Recordings of play: what is written comes back, and what does not fit is refused by name."""
+"""Recordings of play: they are written, read and replayed, and files that do not fit are refused by name."""
 
 import json
 from collections.abc import Callable
@@ -25,14 +25,14 @@ def recording() -> Recording:
     return record("MontezumaRevengeNoFrameskip-v4", 3, actions.tolist())
 
 
-def test_written_and_read(recording: Recording, tmp_path: Path) -> None:
+def test_saved_recording_is_loaded(recording: Recording, tmp_path: Path) -> None:
     path = tmp_path / "folder" / "play.json"
     save(recording, path)
     assert load(path) == load(path, "ALE/MontezumaRevenge-v5") == recording
     assert [file.name for file in path.parent.iterdir()] == ["play.json"] and path.stat().st_size < 3000
 
 
-def test_replay_is_the_play(recording: Recording) -> None:
+def test_replay_equals_the_play(recording: Recording) -> None:
     left = iter(recording.actions)
     played = play_game(make_atari("montezuma_revenge"), 3, lambda observation, is_start: next(left, None))
     replayed = replay(recording)
@@ -44,14 +44,14 @@ def test_replay_is_the_play(recording: Recording) -> None:
     np.testing.assert_array_equal(np.delete(replayed.actions, ends), recording.actions)
 
 
-def test_play_is_joined() -> None:
+def test_joined_plays() -> None:
     plays = [play_randomly("montezuma_revenge", 1, seed) for seed in (0, 1)]
     joined = join(plays)
     assert joined.episodes[-1] == 1 and (np.diff(joined.episodes) >= 0).all() and joined.n_actions == 18
     np.testing.assert_array_equal(joined.frames, np.concatenate([play.frames for play in plays]))
 
 
-def test_first_room() -> None:
+def test_recording_that_ships() -> None:
     """The walk that ships: down to the lower floor, up to the key, all the way back and through a door, in one life."""
     play = replay(load(FIRST_ROOM, "ALE/MontezumaRevenge-v5"))
     assert (play.rams[:, ROOM] == 1).all() and (play.rams[:, LIVES] == play.rams[0, LIVES]).all() and not play.episodes.any()
@@ -63,18 +63,18 @@ def test_first_room() -> None:
     assert y[taken:used].min() < 155 and x[-1] > 140 and y[-1] > 230
 
 
-def test_changed_game_is_found(recording: Recording) -> None:
+def test_recording_of_a_changed_game_is_refused(recording: Recording) -> None:
     changed = recording._replace(actions=(*recording.actions[:-5], *([3] * 5)), made_with={"ale_py": "0.1"})
     with pytest.raises(ValueError, match=r"montezuma_revenge does not play as it did.*'ale_py': '0.1'"):
         replay(changed)
 
 
-def test_other_game_is_refused() -> None:
+def test_recording_of_another_game_is_refused() -> None:
     with pytest.raises(ValueError, match="is a recording of montezuma_revenge, not of freeway: choose"):
         load(FIRST_ROOM, "ALE/Freeway-v5")
 
 
-def test_missing_file(tmp_path: Path) -> None:
+def test_missing_recording_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
         load(tmp_path / "nowhere.json")
 
@@ -96,13 +96,13 @@ def edited(**changes: Any) -> Callable[[str], str]:
         (edited(game="chess"), "no Atari game 'chess'"),
     ],
 )
-def test_spoilt_files(edit: Callable[[str], str], message: str, tmp_path: Path) -> None:
+def test_spoilt_recordings_are_refused(edit: Callable[[str], str], message: str, tmp_path: Path) -> None:
     path = tmp_path / "play.json"
     path.write_text(edit(FIRST_ROOM.read_text(encoding="utf-8")), encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         load(path)
 
 
-def test_nothing_to_record() -> None:
+def test_empty_recording_is_refused() -> None:
     with pytest.raises(ValueError, match="play at least one step"):
         record("freeway", 0, [])
