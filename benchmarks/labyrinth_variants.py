@@ -6,7 +6,7 @@ import torch as th
 
 from sb3_lwm import LWMDQN, MlpPolicy
 from sb3_lwm.common.gru import ResettableGRU, gru_memories
-from sb3_lwm.common.type_aliases import RecurrentState, SequenceSamples
+from sb3_lwm.common.type_aliases import SequenceSamples
 from sb3_lwm.world_model import LatentWorldModel
 from sb3_lwm.world_model.normalizer import IntrinsicRewardNormalizer
 
@@ -41,14 +41,14 @@ class SurprisedByResets(LatentWorldModel):
     it, in place of the final observation: what happens in a replay that knows no ends of episodes, as that of LWM's authors.
     """
 
-    def sequence_errors(self, samples: SequenceSamples, states: RecurrentState) -> tuple[th.Tensor, th.Tensor]:
+    def sequence_errors(self, samples: SequenceSamples) -> tuple[th.Tensor, th.Tensor]:
         """:return: as :meth:`LatentWorldModel.sequence_errors`"""
         observations = samples.observations
         assert isinstance(observations, th.Tensor)
         # the row before a start is a final one
         is_final = samples.episode_starts[1:].unsqueeze(-1)
         seen = th.cat((th.where(is_final, observations[1:], observations[:-1]), observations[-1:]))
-        return super().sequence_errors(samples._replace(observations=seen), states)
+        return super().sequence_errors(samples._replace(observations=seen))
 
 
 class NeverResetPolicy(MlpPolicy):

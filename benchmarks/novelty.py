@@ -43,7 +43,7 @@ def episode_starts(data: Play) -> th.Tensor:
 
 def train_predictor(encoder: ImageEncoder, data: Play, seed: int, n_updates: int) -> LatentWorldModel:
     """
-    Train the recurrent predictor as the agent's callback does, every window of the same weight.
+    Train the recurrent predictor as the agent does, with the same weight for every window.
 
     :param encoder: whose embeddings are predicted
     :param data: random play to learn from
@@ -53,7 +53,16 @@ def train_predictor(encoder: ImageEncoder, data: Play, seed: int, n_updates: int
     """
     set_random_seed(seed)
     rng = np.random.default_rng(seed)
-    model = LatentWorldModel(IMAGES, spaces.Discrete(data.n_actions), image_latent_size=LATENT_SIZE)
+    model = LatentWorldModel(
+        IMAGES,
+        spaces.Discrete(data.n_actions),
+        intrinsic_reward_scale=1.0,
+        intrinsic_reward_clip=None,
+        intrinsic_reward_momentum=0.99,
+        # the encoder has learned already
+        encoder_objective="random",
+        image_latent_size=LATENT_SIZE,
+    )
     model.encoder.encoders["observation"] = encoder
     optimizer = th.optim.Adam(model.predictor.parameters(), LEARNING_RATE)
     latents, starts, actions = embed(model, data), episode_starts(data), th.as_tensor(data.actions)

@@ -74,7 +74,7 @@ def straightforward() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(ResettableGRU, "forward", gru_cell_loop))
         stack.enter_context(mock.patch("sb3_lwm.world_model.objectives.random_shift", roll_loop))
-        for module in ("q_network", "world_model.encoders"):
+        for module in ("lwm_dqn.q_network", "world_model.encoders"):
             stack.enter_context(mock.patch(f"sb3_lwm.{module}.in_chunks", all_at_once))
         yield
 
@@ -228,8 +228,8 @@ def _update_agent(agent: LWMDQN) -> None:
 
 
 def _update_encoder(agent: LWMDQN) -> None:
-    assert agent._world_model_callback is not None
-    agent._world_model_callback.update_encoder()
+    assert agent.world_model_trainer is not None and agent.replay_buffer is not None
+    agent.world_model_trainer.update_encoder(agent.replay_buffer.sample_windows)
 
 
 def _update_all(agent: LWMDQN) -> None:

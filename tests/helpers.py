@@ -2,6 +2,7 @@
 
 import multiprocessing
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -13,6 +14,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 # The processes of a SubprocVecEnv are forked from a server: let it import torch once, instead of each of them
 multiprocessing.set_forkserver_preload(["stable_baselines3.common.env_util"])
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+BENCHMARKS = REPOSITORY / "benchmarks"
 
 # Networks that learn nothing but run fast
 NETWORKS: dict[str, Any] = {

@@ -208,7 +208,7 @@ def check_sequence(player: Player, samples: SequenceSamples, column: int) -> tup
     return env, first
 
 
-def rate(player: Player, priority: float = 1.0) -> dict[tuple[int, int], int]:
+def give_priorities(player: Player, priority: float = 1.0) -> dict[tuple[int, int], int]:
     """
     :param player: has played into a prioritised buffer
     :param priority: for all sequences that had none
@@ -216,7 +216,7 @@ def rate(player: Player, priority: float = 1.0) -> dict[tuple[int, int], int]:
     """
     buffer = player.buffer
     assert isinstance(buffer, PrioritizedSequenceReplayBuffer)
-    ids = buffer.unrated_sequences()
+    ids = buffer.take_unrated(n_waiting=0)
     if len(ids) == 0:
         return {}
     samples = buffer.sequences(ids)
@@ -224,7 +224,7 @@ def rate(player: Player, priority: float = 1.0) -> dict[tuple[int, int], int]:
     assert (samples.importance_weights == 1.0).all()
     named = {check_sequence(player, samples, column): int(sequence_id) for column, sequence_id in enumerate(ids)}
     assert len(named) == len(ids), "a sequence was returned twice"
-    buffer.update_priorities(ids, np.full(len(ids), priority))
+    buffer.update_priorities(ids, th.full((len(ids),), priority))
     return named
 
 

@@ -1,4 +1,4 @@
-"""Trainings with and without a break, and what must not differ."""
+"""Trainings with and without a break, and their comparison."""
 
 import csv
 from pathlib import Path
@@ -43,7 +43,7 @@ def close_log(model: LWMDQN) -> LWMDQN:
     return model
 
 
-def go_on(model: LWMDQN, callback: BaseCallback | None = None) -> LWMDQN:
+def continue_training(model: LWMDQN, callback: BaseCallback | None = None) -> LWMDQN:
     """
     :param model: loaded from a state
     :param callback: as in :func:`train`
@@ -58,10 +58,10 @@ def go_on(model: LWMDQN, callback: BaseCallback | None = None) -> LWMDQN:
 
 def assert_same_training(first: LWMDQN, second: LWMDQN, folder: Path) -> None:
     """
-    Compare all that a training state holds: networks, optimizers, replay, memories, generators, environments, counters.
+    Compare all that a training state holds: networks, optimizers, replay, hidden states, generators, environments, counters.
 
     :param first: at the end of its training
-    :param second: likewise
+    :param second: another one at the end of its training
     :param folder: for two states
     """
     paths = [model.save_training_state(folder / name) for name, model in (("first", first), ("second", second))]

@@ -53,6 +53,7 @@ class IntrinsicRewardCallback(BaseCallback):
 
     :param intrinsic_reward_scale: The factor of the normalised prediction error: a number, ``"lin_0.03"`` for one that falls
         linearly to 0, or a function of the progress remaining (from 1 to 0)
+    :param intrinsic_reward_fraction: The fraction of the training over which a linear scale falls to 0
     :param intrinsic_reward_clip: The bound of the normalised prediction error, in standard deviations; None for none
     :param intrinsic_reward_momentum: The momentum of the running mean and standard deviation of the prediction error
     :param intrinsic_reward_normalizer: ``"moving"`` (LWM) divides by the present standard deviation of the prediction error,
@@ -79,6 +80,7 @@ class IntrinsicRewardCallback(BaseCallback):
     def __init__(
         self,
         intrinsic_reward_scale: ScheduleArgument = "lin_0.03",
+        intrinsic_reward_fraction: float = 1.0,
         intrinsic_reward_clip: float | None = 5.0,
         intrinsic_reward_momentum: float = 0.99,
         intrinsic_reward_normalizer: str = "moving",
@@ -95,7 +97,11 @@ class IntrinsicRewardCallback(BaseCallback):
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)
-        self.intrinsic_reward_scale = make_schedule("intrinsic_reward_scale", intrinsic_reward_scale)
+        self.intrinsic_reward_scale = make_schedule(
+            "intrinsic_reward_scale", intrinsic_reward_scale, intrinsic_reward_fraction
+        )
+        if not 0.0 < intrinsic_reward_fraction <= 1.0:
+            raise ValueError(f"intrinsic_reward_fraction={intrinsic_reward_fraction}: it must be in (0, 1].")
         for name, value, lowest in (
             *(("n_passes", n_passes, 0), ("chunk_length", CHUNK_LENGTH if chunk_length is None else chunk_length, 1)),
             *(("warm_up", warm_up, 0), ("encoder_updates", encoder_updates, 0)),

@@ -581,6 +581,7 @@ class LWMDQN(DQN):
         self.training_states.safe_point()
         if self._collected_rollout is not None:
             # resumed in the middle of the pretraining
+            callback.update_locals({"num_collected_steps": self._collected_rollout // env.num_envs})
             callback.on_rollout_end()
             rollout = RolloutReturn(self._collected_rollout, n_episodes=0, continue_training=True)
         else:

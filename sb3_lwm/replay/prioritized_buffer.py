@@ -171,6 +171,11 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         states = RecurrentState(*(self._take(part, sequence_ids) for part in self.states))
         return samples._replace(initial_states=states, sequence_ids=sequence_ids)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # tensors on a GPU could not be unpickled without one
+        self._store_priorities()
+        return vars(self)
+
     # --- Training states ---
 
     def get_training_state(self) -> dict[str, Any]:

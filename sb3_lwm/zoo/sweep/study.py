@@ -9,11 +9,13 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import optuna
+from filelock import FileLock
 from optuna import storages
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages._heartbeat import BaseHeartbeat
@@ -67,14 +69,16 @@ def _open_database(url: str, heartbeat: int) -> storages.RDBStorage:
     deadline = time.monotonic() + CONNECT_TIMEOUT
     while True:
         try:
-            return storages.RDBStorage(
-                url,
-                # a file has one writer at a time; the connection to a server may break during a training
-                engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True},
-                heartbeat_interval=heartbeat,
-                grace_period=MISSED_HEARTBEATS * heartbeat,
-                heartbeat_stale_trial_callback=storages.RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES),
-            )
+            # SQLite does not undo the tables of a process that came second, which a server does
+            with FileLock(f"{url.removeprefix('sqlite:///')}.lock") if url.startswith("sqlite:///") else nullcontext():
+                return storages.RDBStorage(
+                    url,
+                    # a file has one writer at a time; the connection to a server may break during a training
+                    engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True},
+                    heartbeat_interval=heartbeat,
+                    grace_period=MISSED_HEARTBEATS * heartbeat,
+                    heartbeat_stale_trial_callback=storages.RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES),
+                )
         except (DatabaseError, StorageInternalError):
             if time.monotonic() > deadline:
                 raise
