@@ -8,10 +8,12 @@ from gymnasium import spaces
 from torch import nn
 
 from sb3_lwm.world_model import LatentWorldModel
+from sb3_lwm.world_model.actions import ActionEncoder
 from sb3_lwm.world_model.objectives import EncoderObjective, make_objective
 from sb3_lwm.world_model.predictor import LatentPredictor
 
 LATENT_SIZE, N_ACTIONS = 4, 3
+ACTIONS = ActionEncoder(spaces.Discrete(N_ACTIONS))
 IMAGE = spaces.Box(0, 255, (1, 36, 36), np.uint8)
 SMALL_PREDICTOR = {"input_size": 4, "gru_hidden_size": 6, "head_size": 5}
 
@@ -35,12 +37,12 @@ def make_predictor(binary: list[bool], **kwargs: Any) -> LatentPredictor:
     :param kwargs: of the :class:`LatentPredictor`
     :return: a small predictor for two actions
     """
-    return LatentPredictor(len(binary), 2, th.tensor(binary), **SMALL_PREDICTOR, **kwargs)
+    return LatentPredictor(len(binary), ActionEncoder(spaces.Discrete(2)), th.tensor(binary), **SMALL_PREDICTOR, **kwargs)
 
 
 def make(name: str, **kwargs: Any) -> EncoderObjective:
     th.manual_seed(0)
-    return make_objective(name, LATENT_SIZE, N_ACTIONS, **kwargs)
+    return make_objective(name, LATENT_SIZE, ACTIONS, **kwargs)
 
 
 def make_encoder(frame_size: int = 12) -> nn.Module:

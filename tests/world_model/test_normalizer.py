@@ -34,6 +34,26 @@ def test_normalizer_against_numpy(scale: float, clip: float | None, momentum: fl
             assert np.abs(normalized).max() > clip, "the bound is tried"
 
 
+def test_the_long_run_deviation_is_the_mean_over_all_batches() -> None:
+    normalizer = IntrinsicRewardNormalizer(1.0, None, 0.5, "long-run")
+    batches = [th.tensor([0.0, 4.0]), th.tensor([1.0, 2.0]), th.tensor([1.0, 1.0])]
+    for batch in batches:
+        normalizer.update(batch)
+    # the mean moves: 2, then 1.75, then 1.375
+    assert normalizer.mean.item() == pytest.approx(1.375)
+    assert normalizer.std.item() == pytest.approx((4.0 + 1.0 + 0.0) / 2**0.5 / 3)
+    normalizer.restart()
+    normalizer.update(th.tensor([0.0, 2.0]))
+    assert normalizer.std.item() == pytest.approx(2**0.5)
+
+
+def test_the_long_run_deviation_passes_over_a_batch_of_one() -> None:
+    normalizer = IntrinsicRewardNormalizer(1.0, None, 0.5, "long-run")
+    normalizer.update(th.tensor([0.0, 2.0]))
+    normalizer.update(th.tensor([5.0]))
+    assert normalizer.std.item() == pytest.approx(2**0.5)
+
+
 def test_reward_is_zero_before_the_first_batch_and_with_scale_zero() -> None:
     errors = th.tensor([0.0, 0.5, 1e6])
     assert make_normalizer()(errors).tolist() == [0.0, 0.0, 0.0]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch as th
 from torch import nn
-from world_model_helpers import LATENT_SIZE, N_ACTIONS, make, make_encoder, random_batch, shifts_of, toy_batch
+from world_model_helpers import ACTIONS, LATENT_SIZE, N_ACTIONS, make, make_encoder, random_batch, shifts_of, toy_batch
 
 from sb3_lwm.world_model.objectives import (
     OBJECTIVES,
@@ -35,7 +35,7 @@ def test_sizes_of_the_paper_and_others(name: str, sizes: tuple[int, int]) -> Non
 def test_names() -> None:
     assert set(OBJECTIVES) == {"w-mse", "inverse-dynamics", "cpc", "random"} == {*TRAINED, "random"}
     with pytest.raises(ValueError, match=r"'wmse'.* w-mse, inverse-dynamics, cpc, random"):
-        make_objective("wmse", LATENT_SIZE, N_ACTIONS)
+        make_objective("wmse", LATENT_SIZE, ACTIONS)
 
 
 @pytest.mark.parametrize(("argument", "value"), [("batch_size", 0), ("sequence_length", 1)])
@@ -113,14 +113,14 @@ def pixels(frames: th.Tensor) -> th.Tensor:
 def test_wmse_by_hand() -> None:
     # one dimension, pairs (0, 6) and (6, 12): mean 6, variance 72 / 3; both distances are 6
     frames = th.tensor([[0, 6], [6, 12]], dtype=th.uint8).view(2, 2, 1, 1, 1)
-    objective = WMSEObjective(1, N_ACTIONS, batch_size=2, sequence_length=2)
+    objective = WMSEObjective(1, ACTIONS, batch_size=2, sequence_length=2)
     loss, logs = objective.loss(pixels, frames, th.zeros(2, 2, dtype=th.int64))
     assert loss.item() == pytest.approx(36.0 / 24.0) and logs["ill_conditioned"] == 0.0
 
 
 def test_wmse_of_equal_and_of_unrelated_frames() -> None:
     th.manual_seed(0)
-    objective = WMSEObjective(3, N_ACTIONS, sequence_length=2, max_shift=0)
+    objective = WMSEObjective(3, ACTIONS, sequence_length=2, max_shift=0)
     noise = th.randint(256, (2, 5000, 3, 1, 1), dtype=th.uint8)
     actions = th.zeros(2, 5000, dtype=th.int64)
     assert objective.loss(pixels, noise[:1].expand(2, -1, -1, -1, -1), actions)[0] == 0.0
@@ -143,7 +143,7 @@ def seen_by_encoder(objective: WMSEObjective, frames: th.Tensor) -> th.Tensor:
 @pytest.mark.parametrize("sequence_length", [2, 3, 5])
 def test_wmse_pairs_are_uniformly_far_apart(sequence_length: int) -> None:
     th.manual_seed(0)
-    objective = WMSEObjective(LATENT_SIZE, N_ACTIONS, sequence_length=sequence_length, max_shift=0)
+    objective = WMSEObjective(LATENT_SIZE, ACTIONS, sequence_length=sequence_length, max_shift=0)
     # a frame is its row and its window
     rows = th.arange(sequence_length, dtype=th.uint8).view(-1, 1, 1, 1, 1).expand(-1, 3000, 1, 1, 1)
     windows = th.arange(3000).remainder(251).to(th.uint8).view(1, -1, 1, 1, 1).expand(sequence_length, -1, 1, 1, 1)
@@ -156,7 +156,7 @@ def test_wmse_pairs_are_uniformly_far_apart(sequence_length: int) -> None:
 
 def test_wmse_shifts_both_frames_of_a_pair_each_on_its_own() -> None:
     th.manual_seed(0)
-    objective = WMSEObjective(LATENT_SIZE, N_ACTIONS, batch_size=64)
+    objective = WMSEObjective(LATENT_SIZE, ACTIONS, batch_size=64)
     frame = th.randint(256, (1, 12, 12), dtype=th.uint8)
     seen = seen_by_encoder(objective, frame.expand(3, 64, 1, 12, 12))
     shifts = [shifts_of(frame, moved, 4)[0] for moved in seen]
@@ -178,7 +178,7 @@ def zeroed(objective: EncoderObjective, bias: Callable[[], th.Tensor]) -> Encode
 
 
 def test_inverse_dynamics_by_hand() -> None:
-    objective = zeroed(InverseDynamicsObjective(2, 3), lambda: th.tensor([0.0, math.log(2.0), math.log(5.0)]))
+    objective = zeroed(InverseDynamicsObjective(2, ACTIONS), lambda: th.tensor([0.0, math.log(2.0), math.log(5.0)]))
     frames = th.zeros(2, 4, 1, 1, 2, dtype=th.uint8)
     # probabilities 1/8, 2/8, 5/8; the second row of actions is not used
     loss, logs = objective.loss(pixels, frames, th.tensor([[0, 1, 2, 2], [0, 0, 0, 0]]))
@@ -201,7 +201,7 @@ def test_inverse_dynamics_is_its_layers() -> None:
 
 def test_cpc_by_hand() -> None:
     # two windows of two rows in one dimension; every prediction is 1, so the logits are the candidates
-    objective = zeroed(CPCObjective(1, N_ACTIONS, batch_size=2, sequence_length=2), lambda: th.tensor([1.0]))
+    objective = zeroed(CPCObjective(1, ACTIONS, batch_size=2, sequence_length=2), lambda: th.tensor([1.0]))
     frames = th.tensor([[0, 1], [2, 3]], dtype=th.uint8).view(2, 2, 1, 1, 1)
     loss, logs = objective.loss(pixels, frames, th.zeros(2, 2, dtype=th.int64))
     normaliser = math.log(sum(math.exp(candidate) for candidate in range(4)))
