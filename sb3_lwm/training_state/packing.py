@@ -37,13 +37,13 @@ def pack(value: Any, arrays: list[np.ndarray] | None = None) -> Any:
     # a schedule of SB3 or of the Zoo
     if callable(value) and hasattr(value, "__dict__") and not hasattr(value, "__code__"):
         return {"object": [_name(type(value)), [[key, pack(part, arrays)] for key, part in vars(value).items()]]}
-    raise TypeError(f"{type(value).__name__} ({value!r:.80})")
+    raise TypeError(f"a training state holds no {type(value).__name__} ({value!r:.80})")
 
 
 def _name(value: type) -> str:
     """Return the name by which a class can be found again."""
     if "<" in value.__qualname__:
-        raise TypeError(f"{value!r:.80}")
+        raise TypeError(f"a training state holds no class without a name ({value!r:.80})")
     return f"{value.__module__}:{value.__qualname__}"
 
 
@@ -51,7 +51,7 @@ def _add(value: np.ndarray | th.Tensor, arrays: list[np.ndarray]) -> int:
     """Append an array, and return its index."""
     array = value.detach().cpu().numpy() if isinstance(value, th.Tensor) else value
     if array.dtype.hasobject:
-        raise TypeError(f"an array of Python objects ({array!r:.80})")
+        raise TypeError(f"a training state holds no array of Python objects ({array!r:.80})")
     arrays.append(array)
     return len(arrays) - 1
 

@@ -272,8 +272,8 @@ def packed_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     for name, value in arguments.items():
         try:
             kept[name] = pack(value)
-        except TypeError as error:
-            left_out[name] = str(error)
+        except TypeError:
+            left_out[name] = f"{value!r:.80}"
     return {"kept": kept, "left_out": left_out}
 
 
