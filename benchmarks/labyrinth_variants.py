@@ -12,13 +12,13 @@ from sb3_lwm.world_model.normalizer import IntrinsicRewardNormalizer
 
 
 class NeverResetGRU(ResettableGRU):
-    """Goes on from one episode into the next."""
+    """Keeps its memory from one episode to the next."""
 
     def forward(self, inputs: th.Tensor, hidden: th.Tensor, resets: th.Tensor) -> th.Tensor:
         """:return: as :meth:`ResettableGRU.forward`"""
         if len(inputs) == 1:
             return super().forward(inputs, hidden, th.zeros_like(resets))
-        # The row before a start is the final observation of an episode, which nobody who acts is shown. One more input opens
+        # The row before a start is the final observation of an episode, which the actor never sees. One more input opens
         # the update gate there, and the memory stays as it is.
         is_final = th.cat((resets[1:], th.zeros_like(resets[:1]))).to(inputs.dtype).unsqueeze(-1)
         opens = th.zeros_like(self.cell.weight_ih[:, :1])
@@ -28,7 +28,7 @@ class NeverResetGRU(ResettableGRU):
 
 
 class RawErrors(IntrinsicRewardNormalizer):
-    """Pays the prediction error as it is."""
+    """The reward is the prediction error as it is."""
 
     def forward(self, errors: th.Tensor) -> th.Tensor:
         """:return: same shape as the errors"""
@@ -37,8 +37,8 @@ class RawErrors(IntrinsicRewardNormalizer):
 
 class SurprisedByResets(LatentWorldModel):
     """
-    Predicts the first observation of the next episode from the last action of this one, learns it, and pays the action for
-    it, in place of the final observation: what happens in a replay that knows no ends of episodes, as that of LWM's authors.
+    Predicts the first observation of the next episode from the last action of this one, learns it, and rewards the action for
+    its error, in place of the final observation: as a replay without the ends of episodes does, such as that of LWM's authors.
     """
 
     def sequence_errors(self, samples: SequenceSamples) -> tuple[th.Tensor, th.Tensor]:
@@ -71,7 +71,7 @@ class RawErrorPolicy(MlpPolicy):
 
 
 class PaidResetsPolicy(MlpPolicy):
-    """The observation of a reset is predicted, and its error is paid."""
+    """The observation of a reset is predicted, and its error is an intrinsic reward."""
 
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)

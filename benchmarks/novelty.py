@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=50_000, help="of random play")
     parser.add_argument("--cache", type=Path, help="folder to keep random play and encoders in, for other runs")
     parser.add_argument("--figure", type=Path, help="PNG to draw, when the cell of W-MSE and the first seed is computed")
-    parser.add_argument("--output", type=Path, required=True, help="CSV to write, and to go on with")
+    parser.add_argument("--output", type=Path, required=True, help="CSV to write or to continue")
     arguments = parser.parse_args()
     th.set_num_threads(1)
     data = cached_play(arguments.cache, GAME, arguments.frames, PLAY_SEED)

@@ -5,7 +5,7 @@ Speed, as ratios against peers measured in the same run, interleaved, medians::
     OMP_NUM_THREADS=1 python benchmarks/throughput.py --preset paper
     python benchmarks/throughput.py --preset paper --device cuda
 
-Prints the milliseconds of one update against the same update as anybody would write it first, and the environment steps per
+Prints the milliseconds of one update against the same update as it would be written first, and the environment steps per
 second of the whole run after the warm-up. The preset ``labyrinth`` compares the run with SB3's DQN; ``paper`` are the Atari
 settings of ``hyperparams/atari.yml`` on Montezuma's Revenge, with and without stepping ahead.
 """
@@ -45,7 +45,7 @@ def read_settings(file: str, block: str) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key in inspect.signature(LWMDQN).parameters and key != "policy"}
 
 
-# --- What anybody would write first ---
+# --- The plain versions ---
 
 
 def gru_cell_loop(self: ResettableGRU, inputs: th.Tensor, hidden: th.Tensor, resets: th.Tensor) -> th.Tensor:
@@ -116,7 +116,7 @@ def measure(tasks: Tasks, rounds: int, description: str) -> dict[str, tuple[floa
 
 
 def plainly(task: Callable[[], object]) -> Callable[[], object]:
-    """:return: the task, as anybody would write it first"""
+    """:return: the task, as it would be written first"""
 
     def run() -> None:
         with straightforward():

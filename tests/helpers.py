@@ -57,7 +57,7 @@ def make_labyrinths(n_envs: int = 2, seed: int = 0, **kwargs: Any) -> VecEnv:
 class RandomEnv(gym.Env[Any, Any]):
     """
     Random observations of any space, the same again after ``reset(seed=...)``. An episode has ``EPISODE_LENGTH`` steps;
-    every other one ends by a time-out, the rest by a termination. Action 0 pays 1.
+    every other one ends by a time-out, the rest by a termination. Action 0 has the reward 1.
 
     :param observation_space: of any kind
     :param action_space: by default three actions

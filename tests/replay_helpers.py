@@ -111,7 +111,7 @@ class Player:
     def memory(self, ahead: int = 0) -> RecurrentState:
         """
         :param ahead: as in :meth:`observe`
-        :return: memory before that row, each part of which can be told from the others
+        :return: hidden states before that row, whose parts all differ
         """
         codes = np.array([ENV_CODE * env + len(rows) + ahead for env, rows in enumerate(self.rows)])
         columns = codes.astype(np.float32)[:, None]

@@ -140,7 +140,7 @@ def test_output_of_a_training_is_written_to_a_file(tmp_path: Path, monkeypatch: 
     options = parse(tmp_path, "--seeds", "100", "--agents", "no-world-model")
     (failure,) = trainings.train_all([make_cell(options)], options, [])
     assert "exit code 3" in failure and "Hello" in Path(failure.split("see ")[1].rstrip(".")).read_text()
-    # there from the start: a training may end well when nobody waits for it any more
+    # written at the start: the training may end after its benchmark has
     assert make_cell(options).versions() == trainings.VERSIONS
 
 

@@ -75,7 +75,7 @@ def test_bars_of_final_steps(plot: Any) -> None:
     (axes,) = plot.draw_steps(make_results()).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["no-world-model", "lwm_dqn"]
     np.testing.assert_allclose([bar.get_width() for bar in axes.patches], [50.0, 25.0])
-    # cut at half more than the search's, where arrows tell of what lies beyond
+    # cut at half more than the search's; arrows mark the seeds beyond
     assert axes.get_xlim() == (0.0, 16.5)
     dots = [(line.get_xdata()[0], line.get_marker()) for line in axes.lines if line.get_marker() in ("o", ">")]
     assert dots == [(16.5, ">")] * 4 + [(10.0, "o")] + [(16.5, ">")] * 3
@@ -83,7 +83,7 @@ def test_bars_of_final_steps(plot: Any) -> None:
         ["20.0", "40.0", "60.0", "80.0"],
         ["10.0", "20.0", "30.0", "40.0"],
     ]
-    # the walk without any knowledge is out of sight, and told below
+    # the random walk is out of sight, and named below
     lines = [line for line in axes.lines if line.get_marker() == "None"]
     assert [line.get_xdata()[0] for line in lines] == [11.0] and "random 150.0" in axes.get_xlabel()
 

@@ -65,7 +65,7 @@ def test_rare_values_count_in_no_f1(probes: ModuleType) -> None:
 def test_distances_in_time(probes: ModuleType) -> None:
     data = make_play(probes, 0)
     time = np.tile(np.arange(60.0), 3)[:, None]
-    # what tells the episodes apart says nothing of the time within one
+    # a dimension that differs between episodes does not show the time within one
     line = np.concatenate((time, 1000.0 * data.episodes[:, None]), axis=1)
     assert [row["value"] for row in probes.compare_distances(line, data, 0)] == pytest.approx([1.0, 1.0])
     noise = RNG.normal(size=(len(time), 4))

@@ -56,14 +56,14 @@ def test_sequences_without_priority_against_brute_force(length: int, stride: int
 def test_only_complete_sequences_with_a_priority_are_drawn(end_chance: float) -> None:
     buffer = make_buffer()
     player = Player(buffer, seed=1, end_chance=end_chance)
-    rated: set[tuple[int, int]] = set()
+    prioritized: set[tuple[int, int]] = set()
     n_starts_on_finals = n_waiting = 0
     for play in range(80):
         player.play(1)
         # every third time, so that some wait for their priority meanwhile
         if play % 3 == 0:
-            rated |= set(give_priorities(player))
-        expected = rated & complete_sequences(player)
+            prioritized |= set(give_priorities(player))
+        expected = prioritized & complete_sequences(player)
         n_waiting += len(complete_sequences(player) - expected)
         if not expected:
             continue
@@ -320,16 +320,16 @@ def test_pickled_prioritized_buffer_continues() -> None:
     buffer = make_buffer(space="dict")
     player = Player(buffer, seed=6)
     player.play(41)
-    rated = set(give_priorities(player))
+    prioritized = set(give_priorities(player))
     file = io.BytesIO()
     save_to_pkl(file, buffer)
     file.seek(0)
     player.buffer = loaded = load_from_pkl(file)
     assert isinstance(loaded, PrioritizedSequenceReplayBuffer)
     player.play(9)
-    rated |= set(give_priorities(player))
+    prioritized |= set(give_priorities(player))
     samples = loaded.sample(400)
-    assert {check_sequence(player, samples, column) for column in range(400)} == rated & complete_sequences(player)
+    assert {check_sequence(player, samples, column) for column in range(400)} == prioritized & complete_sequences(player)
 
 
 def test_truncated_episodes_end_sequences() -> None:

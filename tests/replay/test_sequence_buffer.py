@@ -37,7 +37,7 @@ def all_windows(player: Player, length: int = LENGTH) -> set[tuple[int, int]]:
 
 
 def check_all_windows(player: Player, length: int = LENGTH) -> SequenceSamples:
-    """:return: windows so many that each should be among them, after a comparison of each with what was played"""
+    """:return: enough windows that each should be among them, after a comparison of each with the steps played"""
     expected = all_windows(player, length)
     samples = player.buffer.sample_windows(20 * len(expected), length)
     _, columns = np.unique(samples.sequence_ids, return_index=True)
@@ -203,7 +203,7 @@ def test_reset_of_sequence_buffer() -> None:
     Player(buffer, seed=5, end_chance=0.5).play(40)
     buffer.reset()
     assert not buffer.can_sample() and buffer.size() == 0 and not buffer.full
-    # rows that are written anew carry no flag of the old ones, and begin with an episode
+    # new rows have no flag of the old ones, and begin with an episode
     player = Player(buffer, seed=6, end_chance=0.1)
     player.play(20)
     check_all_windows(player)

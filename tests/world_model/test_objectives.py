@@ -32,14 +32,14 @@ def test_sizes_of_the_paper_and_others(name: str, sizes: tuple[int, int]) -> Non
     assert loss.shape == () and loss.isfinite() and set(logs) <= {"accuracy", "ill_conditioned"}
 
 
-def test_names() -> None:
+def test_names_of_the_objectives() -> None:
     assert set(OBJECTIVES) == {"w-mse", "inverse-dynamics", "cpc", "random"} == {*TRAINED, "random"}
     with pytest.raises(ValueError, match=r"'wmse'.* w-mse, inverse-dynamics, cpc, random"):
         make_objective("wmse", LATENT_SIZE, ACTIONS)
 
 
 @pytest.mark.parametrize(("argument", "value"), [("batch_size", 0), ("sequence_length", 1)])
-def test_sizes_that_make_no_sense(argument: str, value: int) -> None:
+def test_bad_sizes_are_refused(argument: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"{argument} must be at least .*, got {value}"):
         make("cpc", **{argument: value})
 
@@ -75,7 +75,7 @@ def test_black_and_frozen_screens_have_finite_gradients(name: str, constant: int
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_nothing_waits_for_the_device(name: str) -> None:
+def test_loss_does_not_wait_for_the_device(name: str) -> None:
     objective, encoder = make(name, batch_size=8).to("meta"), make_encoder().to("meta")
     frames, actions = (part.to("meta") for part in random_batch(objective))
     # a meta tensor has no values: to look at one raises
@@ -95,7 +95,7 @@ def test_the_last_action_of_a_window_is_not_used(name: str) -> None:
         assert th.equal(objective.loss(encoder, frames, others)[0], loss) != is_used
 
 
-def test_random_objective_has_nothing_to_learn() -> None:
+def test_random_objective_has_no_loss() -> None:
     objective = make("random")
     assert not objective.trains_encoder and not list(objective.parameters())
     with pytest.raises(RuntimeError, match="trains_encoder"):
@@ -186,7 +186,7 @@ def test_inverse_dynamics_by_hand() -> None:
     assert (loss.item(), logs["accuracy"].item()) == pytest.approx((expected, 0.5))
 
 
-def test_inverse_dynamics_is_its_layers() -> None:
+def test_inverse_dynamics_equals_its_layers() -> None:
     objective, encoder = make("inverse-dynamics", batch_size=3, sequence_length=4), make_encoder()
     frames, actions = random_batch(objective)
     logits = []
@@ -209,7 +209,7 @@ def test_cpc_by_hand() -> None:
     assert (loss.item(), logs["accuracy"].item()) == pytest.approx(((2 * normaliser - 2 - 3) / 2, 0.5))
 
 
-def test_cpc_is_its_layers_step_by_step() -> None:
+def test_cpc_equals_its_layers_step_by_step() -> None:
     objective, encoder = make("cpc", batch_size=3, sequence_length=5, gru_hidden_size=6), make_encoder()
     assert isinstance(objective, CPCObjective) and make("cpc").memory.hidden_size == 512
     frames, actions = random_batch(objective)

@@ -46,7 +46,7 @@ def test_gradient_of_a_confident_error_vanishes_without_cross_entropy(cross_entr
     assert outputs.grad.item() == pytest.approx(-1.0 if cross_entropy else 0.0, abs=1e-6)
 
 
-def test_predictor_is_its_layers_step_by_step() -> None:
+def test_predictor_equals_its_layers_step_by_step() -> None:
     th.manual_seed(1)
     predictor = make_predictor([True, False, False])
     latents, actions, hidden = th.randn(6, 4, 3), th.randint(2, (6, 4)), th.randn(4, 6)

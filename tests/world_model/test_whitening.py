@@ -81,7 +81,7 @@ ILL_CONDITIONED = {
 
 
 @pytest.mark.parametrize("name", ILL_CONDITIONED)
-def test_degenerate_batches_are_told_and_finite(name: str) -> None:
+def test_degenerate_batches_are_reported_and_finite(name: str) -> None:
     embeddings = ILL_CONDITIONED[name].clone().requires_grad_()
     whitened, ill_conditioned = whiten(embeddings)
     assert ill_conditioned
@@ -92,7 +92,7 @@ def test_degenerate_batches_are_told_and_finite(name: str) -> None:
     assert th.linalg.eigvalsh(th.cov(whitened.detach().t())).max() <= 1.01
 
 
-def test_embeddings_that_are_all_alike_have_no_loss_and_no_wild_gradient() -> None:
+def test_equal_embeddings_have_no_loss_and_a_finite_gradient() -> None:
     embeddings = ILL_CONDITIONED["one frame over and over"].clone().requires_grad_()
     loss = pair_loss(embeddings)
     loss.backward()
@@ -109,7 +109,7 @@ def test_no_covariance_of_one_embedding() -> None:
         whiten(th.zeros(1, 4))
 
 
-def test_nothing_waits_for_the_device() -> None:
+def test_whitening_does_not_wait_for_the_device() -> None:
     # a meta tensor has no values: to look at one raises
     whitened, ill_conditioned = whiten(th.zeros(16, 4, device="meta", requires_grad=True))
     whitened.sum().backward()

@@ -85,6 +85,6 @@ def test_window_of_the_human_render_mode(render_mode: str, has_window: bool, mon
     for _ in range(10):
         env.step(np.array([FIRE]))
     env.render(render_mode)
-    # the window shows the console's own screen, which goes on
+    # the window shows the console's own screen, which changes
     assert not np.array_equal(env.get_images()[0], pictures[0])
     env.close()

@@ -273,7 +273,7 @@ def test_same_seed_same_games(game: str) -> None:
     assert play(other) != expected
     other.seed(0)
     assert play(other) == expected
-    # unseeded, the second run goes on with the present generators
+    # without a new seed the second run continues with the present generators
     assert play(first) == play(other) != expected
     first.close(), other.close()
 
