@@ -18,7 +18,7 @@ from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_nam
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.dqn import DQN
 
-from sb3_lwm.common.exploration import epsilon_ladder
+from sb3_lwm.common.exploration import agent_generator, epsilon_ladder
 from sb3_lwm.common.files import Path, check_model_file
 from sb3_lwm.common.finite_guard import FiniteGuard, NonFiniteError
 from sb3_lwm.common.type_aliases import RecurrentState, SequenceSamples, map_observations
@@ -242,6 +242,9 @@ class LWMDQN(DQN):
         self.mixed_precision = mixed_precision
         self.compile_networks = compile_networks
         self.finite_guard = FiniteGuard(self.describe_position)
+        # All of the agent's own draws: what the environments do to the global generators does not matter to it
+        self.rng = agent_generator(None)
+        self.torch_rng = th.Generator(self.device)
         self.training_states = TrainingStates(self)
         # None without a world model
         self.world_model_trainer: WorldModelTrainer | None = None
@@ -269,6 +272,7 @@ class LWMDQN(DQN):
         self.policy = self.policy_class(  # type: ignore[assignment]
             self.observation_space, self.action_space, self.lr_schedule, **self.policy_arguments()
         ).to(self.device)
+        self.policy.rng = self.rng
         self._create_aliases()
         # Copy running stats, see GH issue #996 of SB3
         self.batch_norm_stats = get_parameters_by_name(self.q_net, ["running_"])
@@ -278,6 +282,8 @@ class LWMDQN(DQN):
             self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
         )
         if self.policy.world_model is not None:
+            for objective in self.policy.world_model.encoder_objectives().values():
+                objective.generator = self.torch_rng
             self.world_model_trainer = WorldModelTrainer(
                 self.policy.world_model,
                 self.policy.world_model_optimizer,
@@ -285,6 +291,17 @@ class LWMDQN(DQN):
                 self.policy.world_model_learning_rate,
                 self.finite_guard,
             )
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """
+        Seed the global generators, those of the environments and of the action space, and the agent's own.
+
+        :param seed: The seed; None leaves the global generators as they are, and gives the agent a random one
+        """
+        super().set_random_seed(seed)
+        # in place, because the policy and the replay draw from the same generator
+        self.rng.bit_generator.state = agent_generator(seed).bit_generator.state
+        self.torch_rng.manual_seed(int(self.rng.integers(2**63)))
 
     def policy_arguments(self) -> dict[str, Any]:
         """:return: The keyword arguments of the policy: ``policy_kwargs`` and the arguments of the agent that concern it"""
@@ -354,7 +371,7 @@ class LWMDQN(DQN):
         return {**arguments, **self.replay_buffer_kwargs}
 
     def _make_replay_buffer(self, buffer_size: int) -> SequenceReplayBuffer:
-        return self.buffer_class(
+        buffer = self.buffer_class(
             buffer_size,
             self.observation_space,
             self.action_space,
@@ -362,6 +379,8 @@ class LWMDQN(DQN):
             n_envs=self.n_envs,
             **self._buffer_arguments(),
         )
+        buffer.rng = self.rng
+        return buffer
 
     def replay_memory(self) -> ReplayMemory:
         """
@@ -419,6 +438,7 @@ class LWMDQN(DQN):
                 )
         buffer.sequence_length = expected.sequence_length
         buffer.device = self.device
+        buffer.rng = self.rng
         self.replay_buffer = buffer
 
     # --- Learning ---
@@ -823,7 +843,15 @@ class LWMDQN(DQN):
     def _excluded_save_params(self) -> list[str]:
         # SB3 resets the environments of a loaded model, which begins new episodes with new hidden states
         acting = ["_last_state", "_next_state", "_sent_actions", "_collected_rollout"]
-        runtime = ["finite_guard", "training_states", "world_model_trainer", "batch_norm_stats", "batch_norm_stats_target"]
+        runtime = [
+            "rng",
+            "torch_rng",
+            "finite_guard",
+            "training_states",
+            "world_model_trainer",
+            "batch_norm_stats",
+            "batch_norm_stats_target",
+        ]
         return [*super()._excluded_save_params(), *acting, *runtime]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:

@@ -17,7 +17,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
 from sb3_lwm.common.cnn import ImageCNN
-from sb3_lwm.common.exploration import explore
+from sb3_lwm.common.exploration import agent_generator, explore
 from sb3_lwm.common.type_aliases import RecurrentState, map_observations
 from sb3_lwm.lwm_dqn.q_network import RecurrentQNetwork
 from sb3_lwm.world_model import LatentWorldModel
@@ -84,6 +84,8 @@ class LWMPolicy(DQNPolicy):
         self.evaluation_eps = evaluation_eps
         self.mixed_precision = mixed_precision
         self.compile_networks = compile_networks
+        # an agent puts its own here
+        self.rng = agent_generator(None)
         if optimizer_kwargs is None:
             optimizer_kwargs = {"eps": 1e-3} if issubclass(optimizer_class, th.optim.Adam) else {}
         if net_arch is None:
@@ -168,7 +170,7 @@ class LWMPolicy(DQNPolicy):
             starts,
             state.hidden,
         )[0]
-        actions = explore(self.q_net.head.greedy_actions(memories).cpu().numpy(), epsilons, self.q_net.n_actions)
+        actions = explore(self.q_net.head.greedy_actions(memories).cpu().numpy(), epsilons, self.q_net.n_actions, self.rng)
         # a copy: the caller may write into the actions
         last_actions = th.tensor(actions, device=self.device)
         predicted_latents, model_hidden = state.predicted_latents, state.model_hidden

@@ -153,7 +153,7 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         if cumulative[-1] <= 0.0:
             raise ValueError("No sequence has a priority yet: give those of take_unrated() to update_priorities() first.")
         # side="right" never finds a sequence of weight 0
-        drawn = np.searchsorted(cumulative, np.random.rand(batch_size) * cumulative[-1], side="right")
+        drawn = np.searchsorted(cumulative, self.rng.random(batch_size) * cumulative[-1], side="right")
         importance = self.weights.reshape(-1)[drawn] ** -self.importance_exponent
         importance_weights = to_device((importance / importance.max()).astype(np.float32), self.device)
         return self.sequences(drawn)._replace(importance_weights=importance_weights)

@@ -93,6 +93,8 @@ class SequenceReplayBuffer(ReplayBuffer):
         self.finals = np.zeros(shape, dtype=bool)
         self.terminations = np.zeros(shape, dtype=bool)
         self._envs = np.arange(n_envs)
+        # an agent puts its own here
+        self.rng = np.random.default_rng()
         self.reset()
 
     @classmethod
@@ -254,7 +256,7 @@ class SequenceReplayBuffer(ReplayBuffer):
                 f"No environment has {sequence_length} rows in the replay yet, the longest has {stored.max()}: "
                 "raise learning_starts or use shorter sequences."
             )
-        windows = np.random.randint(last_windows[-1], size=batch_size)
+        windows = self.rng.integers(last_windows[-1], size=batch_size)
         envs = np.searchsorted(last_windows, windows, side="right")
         # counted back from the newest window of the environment, which ends at its newest row
         return self.written[envs] - sequence_length - (last_windows[envs] - 1 - windows), envs

@@ -40,6 +40,8 @@ class Resumable(Protocol):
 
     num_timesteps: int
     action_space: spaces.Space
+    rng: np.random.Generator
+    torch_rng: th.Generator
     env: VecEnv | None
     replay_buffer: SequenceReplayBuffer | None
     finite_guard: FiniteGuard
@@ -125,7 +127,7 @@ class TrainingStates:
         tree, self._pending = self._pending, None
         set_callbacks_state(callback, tree["callbacks"])
         restore_pending(self._model.logger, tree["logger"])
-        set_random_state(self._model.action_space, tree["random"])
+        set_random_state(self._model, tree["random"])
 
     def at_safe_points(self, listener: Callable[[], None], on_failure: Callable[[], None]) -> None:
         """
@@ -217,7 +219,7 @@ class TrainingStates:
         return {
             "logger": logger_state(self._model.logger, folder),
             "callbacks": [] if self._callback is None else callbacks_state(self._callback),
-            "random": random_state(self._model.action_space),
+            "random": random_state(self._model),
         }
 
     def _environments(self) -> dict[str, Any] | None:
