@@ -19,6 +19,8 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
     actor had before the first row is stored with them. A sequence is drawn with probability proportional to
     ``p^priority_exponent``, once it has been given a priority.
 
+    A stored memory is as old as its sequence: the networks, and the statistics of a VecNormalize, have changed since.
+
     :param stride: rows between the starts of two sequences of one environment
     :param priority_exponent: 0 draws uniformly, 1 in proportion to the priorities
     :param importance_exponent: importance weights are ``(p^priority_exponent)^-importance_exponent`` divided by the
@@ -144,7 +146,7 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         Draw sequences by priority, with the memory stored at their start and with importance weights.
 
         :param batch_size: number of sequences, ``B``
-        :param env: Not used
+        :param env: The VecNormalize whose present statistics normalise observations and rewards
         :return: ``sequence_length`` rows of ``B`` sequences
         :raises ValueError: If no sequence has a priority yet
         """
@@ -156,16 +158,17 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         drawn = np.searchsorted(cumulative, self.rng.random(batch_size) * cumulative[-1], side="right")
         importance = self.weights.reshape(-1)[drawn] ** -self.importance_exponent
         importance_weights = to_device((importance / importance.max()).astype(np.float32), self.device)
-        return self.sequences(drawn)._replace(importance_weights=importance_weights)
+        return self.sequences(drawn, env)._replace(importance_weights=importance_weights)
 
-    def sequences(self, sequence_ids: np.ndarray) -> SequenceSamples:
+    def sequences(self, sequence_ids: np.ndarray, env: VecNormalize | None = None) -> SequenceSamples:
         """
         :param sequence_ids: (B,) int
+        :param env: The VecNormalize whose present statistics normalise observations and rewards
         :return: these sequences, with the memory stored at their start and importance weights of 1
         """
         assert self.states is not None
         slots, envs = np.divmod(sequence_ids, self.n_envs)
-        samples = self._gather(slots * self.stride, envs, self.sequence_length)
+        samples = self._gather(slots * self.stride, envs, self.sequence_length, env)
         starts = self._take(self.episode_starts, slots * self.stride * self.n_envs + envs)
         samples.episode_starts[0] = starts
         states = RecurrentState(*(self._take(part, sequence_ids) for part in self.states))

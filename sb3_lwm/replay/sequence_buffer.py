@@ -9,7 +9,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_lwm.common.type_aliases import RecurrentState, SequenceSamples, map_observations
-from sb3_lwm.replay.observation_storage import ObservationStorage, gather, make_storage
+from sb3_lwm.replay.observation_storage import ObservationStorage, gather, make_storage, to_device
 
 
 class BlockSeries(NamedTuple):
@@ -23,7 +23,8 @@ class SequenceReplayBuffer(ReplayBuffer):
     """
     Replay buffer that stores every observation once and returns windows of consecutive rows, each with the same chance.
 
-    A row holds an observation, the action taken there and the reward it brought. The last observation of an episode gets a
+    A row holds an observation, the action taken there and the reward it brought, none of them normalised: a VecNormalize
+    does that with its present statistics when rows are sampled. The last observation of an episode gets a
     row of its own (a *final* row), so that a time-out can bootstrap from it and the world model learns it; environments
     therefore fill their part of the buffer at their own pace. A window never crosses the place where the next row will be
     written; episodes may change inside it, ``episode_starts`` and ``finals`` say where.
@@ -33,12 +34,12 @@ class SequenceReplayBuffer(ReplayBuffer):
     :param action_space: Discrete
     :param device: of the sampled tensors
     :param n_envs: number of parallel environments
-    :param optimize_memory_usage: must be False: observations are never stored twice anyway
+    :param optimize_memory_usage: Not used: observations are never stored twice anyway
     :param handle_timeout_termination: if False, a time-out counts as a termination
     :param sequence_length: rows of a sampled window
     :param storage_device: where the observations lie, ``"cpu"`` (host memory) or ``"cuda"``; all the rest is in host memory
     :param compression: of the observations in host memory, without loss: None or ``"zstd"``
-    :raises ValueError: if a sequence does not fit, ``optimize_memory_usage`` is set, or the storage is none
+    :raises ValueError: If a sequence does not fit, or there is no such storage
     :raises ImportError: if the package of the compression is missing
     """
 
@@ -68,9 +69,7 @@ class SequenceReplayBuffer(ReplayBuffer):
     ) -> None:
         # ReplayBuffer itself would allocate a second array, for the next observations
         super(ReplayBuffer, self).__init__(buffer_size, observation_space, action_space, device, n_envs)
-        if optimize_memory_usage:
-            raise ValueError("optimize_memory_usage=True: leave it at False, each observation is stored once as it is.")
-        self.optimize_memory_usage = False
+        self.optimize_memory_usage = optimize_memory_usage
         self.handle_timeout_termination = handle_timeout_termination
         self.sequence_length = sequence_length
         # a whole number of strides: sequences keep their places when the buffer wraps around
@@ -208,44 +207,63 @@ class SequenceReplayBuffer(ReplayBuffer):
         self.actions[rows, envs] = 0
         self._next_is_start[:] = True
 
+    @property
+    def longest_window(self) -> int:
+        """:return: The number of rows of the longest window that there is"""
+        return int(min(self.written.max(), self.buffer_size))
+
+    def fitted_batch_size(self, batch_size: int, sequence_length: int) -> int:
+        """
+        :param batch_size: The number of windows that are asked for
+        :param sequence_length: The number of rows of a window
+        :return: That number, or fewer windows so that a batch has no more rows than the buffer; at least 2, which batch
+            normalisation needs
+        """
+        rows = int(np.minimum(self.written, self.buffer_size).sum())
+        return min(batch_size, max(rows // sequence_length, 2))
+
     def can_sample(self, sequence_length: int | None = None) -> bool:
         """
         :param sequence_length: rows of a window, by default ``self.sequence_length``
         :return: whether there is at least one window of this length
         """
-        return bool(min(self.written.max(), self.buffer_size) >= (sequence_length or self.sequence_length))
+        return self.longest_window >= (sequence_length or self.sequence_length)
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> SequenceSamples:  # type: ignore[override]
         """
         Draw sequences for the agent.
 
         :param batch_size: number of sequences, ``B``
-        :param env: Not used
+        :param env: The VecNormalize whose present statistics normalise observations and rewards
         :return: ``sequence_length`` rows of ``B`` sequences
         :raises ValueError: If there is no whole sequence yet
         """
-        return self.sample_windows(batch_size, self.sequence_length)
+        return self.sample_windows(batch_size, self.sequence_length, env=env)
 
-    def sample_windows(self, batch_size: int, sequence_length: int, within_episode: bool = False) -> SequenceSamples:
+    def sample_windows(
+        self, batch_size: int, sequence_length: int, within_episode: bool = False, env: VecNormalize | None = None
+    ) -> SequenceSamples:
         """
         Draw windows uniformly: any environment, any start. Their memory starts from zero.
 
         :param batch_size: number of windows, ``B``
         :param sequence_length: rows of a window, ``T``
         :param within_episode: only windows that lie inside one episode, each with the same chance
+        :param env: The VecNormalize whose present statistics normalise observations and rewards
         :return: (T, B) rows
         :raises ValueError: if no environment has that many rows, or hardly any episode where it is asked for
         """
         draw = self._draw_within_episodes if within_episode else self._draw_windows
-        return self._gather(*draw(batch_size, sequence_length), sequence_length)
+        return self._gather(*draw(batch_size, sequence_length), sequence_length, env)
 
-    def newest_windows(self, sequence_length: int, n_envs: int) -> SequenceSamples:
+    def newest_windows(self, sequence_length: int, n_envs: int, env: VecNormalize | None = None) -> SequenceSamples:
         """
         :param sequence_length: rows of a window, ``T``; at most :meth:`size`
         :param n_envs: ``B``
+        :param env: The VecNormalize whose present statistics normalise observations and rewards
         :return: (T, B), the newest rows of the first environments; nothing is drawn
         """
-        return self._gather(self.written[:n_envs] - sequence_length, self._envs[:n_envs], sequence_length)
+        return self._gather(self.written[:n_envs] - sequence_length, self._envs[:n_envs], sequence_length, env)
 
     def _draw_windows(self, batch_size: int, sequence_length: int) -> tuple[np.ndarray, np.ndarray]:
         """:return: (B,) int twice, first row of each window, modulo ``buffer_size``, and its environment"""
@@ -280,20 +298,21 @@ class SequenceReplayBuffer(ReplayBuffer):
             envs = np.concatenate([envs, new_envs[is_whole]])
         return starts[:batch_size], envs[:batch_size]
 
-    def _gather(self, starts: np.ndarray, envs: np.ndarray, sequence_length: int) -> SequenceSamples:
-        """
-        :param starts: (B,) int, first row of each window, modulo ``buffer_size``
-        :param envs: (B,) int
-        :param sequence_length: rows of a window, ``T``
-        :return: (T, B) rows, memory from zero
-        """
+    def _gather(self, starts: np.ndarray, envs: np.ndarray, sequence_length: int, env: VecNormalize | None) -> SequenceSamples:
+        """Return (T, B) rows of windows by their first rows, modulo ``buffer_size``, and environments, both (B,) int."""
         places = (starts + np.arange(sequence_length)[:, None]) % self.buffer_size * self.n_envs + envs
         episode_starts = self._take(self.episode_starts, places)
         episode_starts[0] = True
+        observations = map_observations(lambda storage: storage.take(places, self.device), self.observations)
+        rewards = self._take(self.rewards, places)
+        if env is not None:
+            arrays = env.normalize_obs(map_observations(lambda part: part.cpu().numpy(), observations))
+            observations = map_observations(lambda part: to_device(part, self.device), arrays)
+            rewards = to_device(env.normalize_reward(rewards.cpu().numpy()), self.device)
         return SequenceSamples(
-            observations=map_observations(lambda storage: storage.take(places, self.device), self.observations),
+            observations=observations,
             actions=self._take(self.actions, places),
-            rewards=self._take(self.rewards, places),
+            rewards=rewards,
             episode_starts=episode_starts,
             finals=self._take(self.finals, places),
             terminations=self._take(self.terminations, places),
