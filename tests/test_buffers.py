@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from helpers import make_labyrinths
 from replay_helpers import ENV_CODE, N_ACTIONS, SPACES, Player, chi_square_bound, encode
 from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
-from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_lwm.common.type_aliases import SequenceSamples
 from sb3_lwm.replay.sequence_buffer import SequenceReplayBuffer
@@ -182,18 +180,6 @@ def test_a_buffer_too_small() -> None:
     assert make_buffer(rows=7).buffer_size == 7
     with pytest.raises(ValueError, match="buffer_size=2 leaves 0 rows"):
         SequenceReplayBuffer(2, SPACES["box"], spaces.Discrete(2), n_envs=3, sequence_length=1)
-
-
-def test_optimize_memory_usage_is_refused() -> None:
-    with pytest.raises(ValueError, match="optimize_memory_usage=True: leave it at False"):
-        make_buffer(optimize_memory_usage=True)
-
-
-def test_vec_normalize_is_refused() -> None:
-    buffer = make_buffer()
-    Player(buffer).play(20)
-    with pytest.raises(ValueError, match="drop `normalize` from the hyperparameters"):
-        buffer.sample(1, env=VecNormalize(make_labyrinths(3), norm_obs=False))
 
 
 def test_reset_forgets_all() -> None:

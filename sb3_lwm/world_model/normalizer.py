@@ -27,7 +27,8 @@ class IntrinsicRewardNormalizer(nn.Module):
         self.momentum = momentum
         self.register_buffer("mean", th.zeros(()))
         self.register_buffer("std", th.ones(()))
-        self.register_buffer("initialized", th.zeros((), dtype=th.bool))
+        # 1 after the first batch; float, as SB3's other weights are
+        self.register_buffer("initialized", th.zeros(()))
 
     def update(self, errors: th.Tensor, counted: th.Tensor | None = None) -> None:
         """
@@ -40,15 +41,15 @@ class IntrinsicRewardNormalizer(nn.Module):
         count = counted.sum()
         mean = (errors * counted).sum() / count.clamp(min=1.0)
         variance = ((errors - mean).square() * counted).sum() / (count - 1.0).clamp(min=1.0)
-        momentum = th.where(self.initialized, self.momentum, 0.0)
+        momentum = self.momentum * self.initialized
         weight = th.where(count > 1.0, 1.0 - momentum, 0.0)
         self.mean.lerp_(mean, weight)
         self.std.lerp_(variance.sqrt(), weight)
-        self.initialized.logical_or_(count > 1.0)
+        self.initialized.clamp_(min=(count > 1.0).to(self.initialized.dtype))
 
     def restart(self) -> None:
         """Let the next batch set the averages, as the first one did."""
-        self.initialized.fill_(False)
+        self.initialized.zero_()
 
     def forward(self, errors: th.Tensor) -> th.Tensor:
         """

@@ -172,7 +172,7 @@ class WorldModelTrainer:
         rewards = relabelled.intrinsic_rewards[1:]
         self.scalars |= {
             "loss": loss,
-            "n_updates": model.n_updates,
+            "n_updates": model.n_updates.long(),
             "error_mean": model.normalizer.mean,
             "error_std": model.normalizer.std,
             "intrinsic_reward_mean": rewards.mean(),
