@@ -72,7 +72,7 @@ def test_load_without_environment_allocates_no_replay(tmp_path: Path) -> None:
     model = make_trained()
     model.save(tmp_path / "model")
     for loaded in (LWMDQN.load(tmp_path / "model"), LWMDQN.load(tmp_path / "model", env=make_random_envs())):
-        assert loaded.replay_buffer is None
+        assert loaded._replay_buffer is None
         assert_same_predictions(loaded, model)
     with zipfile.ZipFile(tmp_path / "model.zip") as archive:
         assert sum(info.file_size for info in archive.infolist()) < 300_000

@@ -16,12 +16,12 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_pkl, open_path
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule, TrainFreq
-from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_name, polyak_update
+from stable_baselines3.common.utils import LinearSchedule, polyak_update
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.dqn import DQN
 
 from sb3_lwm.common.exploration import agent_generator, epsilon_ladder
-from sb3_lwm.common.files import Path, check_model_file
+from sb3_lwm.common.files import Path, check_model_file, policy_of_version_0_1
 from sb3_lwm.common.finite_guard import FiniteGuard, NonFiniteError
 from sb3_lwm.common.type_aliases import RecurrentState, SequenceSamples, map_observations
 from sb3_lwm.envs import AtariVecEnv
@@ -47,6 +47,8 @@ COUNTERS = (
     *("_current_progress_remaining", "exploration_rate"),
 )
 ACTING = ("_last_obs", "_last_original_obs", "_last_episode_starts", "_sent_actions", "_collected_rollout")
+# The arguments on which the networks depend, beside policy_kwargs, which SB3 compares itself
+NETWORK_ARGUMENTS = ("use_world_model", "dueling", "intrinsic_reward_input", "encoder_objective")
 # The constructor's arguments that load_training_state is given
 NOT_IN_TRAINING_STATE = ("self", "policy", "env", "device", "_init_setup_model")
 
@@ -139,7 +141,7 @@ class LWMDQN(DQN):
     policy: LWMPolicy
     q_net: RecurrentQNetwork  # type: ignore[assignment]
     q_net_target: RecurrentQNetwork  # type: ignore[assignment]
-    replay_buffer: SequenceReplayBuffer | None
+    _replay_buffer: SequenceReplayBuffer | None
 
     def __init__(
         self,
@@ -275,7 +277,7 @@ class LWMDQN(DQN):
 
     def _setup_model(self) -> None:
         check_arguments({name: getattr(self, name) for name in RULES})
-        check_environment(self.env, self.action_space)
+        check_environment(self.env, self.observation_space, self.action_space)
         # a model that is loaded to act has no environment, and will have no replay
         check_storage(self.storage_device, self.compression, must_exist=self.env is not None)
         self._setup_lr_schedule()
@@ -286,9 +288,6 @@ class LWMDQN(DQN):
         ).to(self.device)
         self.policy.rng = self.rng
         self._create_aliases()
-        # Copy running stats, see GH issue #996 of SB3
-        self.batch_norm_stats = get_parameters_by_name(self.q_net, ["running_"])
-        self.batch_norm_stats_target = get_parameters_by_name(self.q_net_target, ["running_"])
         self._convert_train_freq()
         self.exploration_schedule = LinearSchedule(
             self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
@@ -314,6 +313,16 @@ class LWMDQN(DQN):
                     f"env.step(), which corresponds to {self.n_envs} steps.",
                     stacklevel=3,
                 )
+
+    @property
+    def batch_norm_stats(self) -> list[th.Tensor]:  # type: ignore[override]
+        """:return: The running statistics of the Q-network, which the target network takes over as they are"""
+        return [part for name, part in self.q_net.named_buffers() if "running_" in name]
+
+    @property
+    def batch_norm_stats_target(self) -> list[th.Tensor]:  # type: ignore[override]
+        """:return: The running statistics of the target network"""
+        return [part for name, part in self.q_net_target.named_buffers() if "running_" in name]
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """
@@ -431,13 +440,55 @@ class LWMDQN(DQN):
             print(sentence + self._describe_lengths())
         return self._make_replay_buffer(self.buffer_size)
 
+    @property  # type: ignore[override]
+    def replay_buffer(self) -> SequenceReplayBuffer | None:
+        """:return: The replay, allocated when it is first used; None while a loaded model has no environment"""
+        if self._replay_buffer is None and self.env is not None:
+            self._replay_buffer = self.allocate_replay()
+        return self._replay_buffer
+
+    @replay_buffer.setter
+    def replay_buffer(self, buffer: SequenceReplayBuffer | None) -> None:
+        self._replay_buffer = buffer
+
+    def add_episode(self, observations: Any, actions: Any, rewards: Any, terminated: bool = True) -> None:
+        """
+        Add an episode that was played by something else, such as a demonstration, to the replay. Call it before ``learn`` or
+        between two calls of it: the next one resets the environments if their episodes are under way.
+
+        The hidden states of the prioritised replay are those that the agent would have had in the episode.
+
+        :param observations: (T + 1, *observation shape), or a dictionary of arrays: what ``predict`` would be given, without
+            the normalisation of a VecNormalize; the final observation is the last one
+        :param actions: (T,) int
+        :param rewards: (T,) float
+        :param terminated: Whether the episode ended by a termination; if False by a time-out
+        :raises ValueError: If the lengths do not fit, a value is not finite, or there is no environment
+        """
+        actions, rewards = np.asarray(actions, dtype=np.int64), np.asarray(rewards, dtype=np.float32)
+        raw = map_observations(lambda part: part.cpu().numpy(), self.policy.obs_to_tensor(observations)[0])
+        lengths = {len(part) - 1 for part in (raw.values() if isinstance(raw, dict) else [raw])} | {len(actions), len(rewards)}
+        if len(lengths) > 1 or 0 in lengths:
+            raise ValueError(
+                f"{len(actions)} actions and {len(rewards)} rewards must come with one observation more, and with the same "
+                "number of each key of a dictionary."
+            )
+        if self.replay_buffer is None:
+            raise ValueError("The agent has no environment, and so no replay: give it one with set_env.")
+        self.finite_guard.check_step(raw, np.append(rewards, 0.0))
+        seen = raw if self._vec_normalize_env is None else self._vec_normalize_env.normalize_obs(raw)
+        if self.replay_buffer.truncate_episodes():
+            self._last_obs = None
+        self.replay_buffer.add_episode(raw, actions, rewards, terminated, self.policy.states_along(seen, actions))
+
     def load_replay_buffer(self, path: Path, truncate_last_traj: bool = True) -> None:
         """
         Load a replay buffer from a pickle file.
 
         :param path: The file that ``save_replay_buffer`` has written
         :param truncate_last_traj: Not used: ``learn`` resets the environments, which closes the episodes under way
-        :raises ValueError: If the file is not a replay buffer or was cut short, or does not fit this agent
+        :raises ValueError: If the file is not a replay buffer or was cut short, or was made with settings that cannot be
+            changed: buffer_size, unroll (of a prioritised replay), storage_device, compression; exponents can
         """
         file = open_path(path, "r", verbose=self.verbose, suffix="pkl")
         try:
@@ -453,13 +504,17 @@ class LWMDQN(DQN):
         arguments = self._buffer_arguments()
         rows = self.buffer_class.rows_needed(arguments["sequence_length"], arguments.get("stride", 1))
         expected = self._make_replay_buffer(self.n_envs * rows)
-        for name in ("__class__", "n_envs", "stride", "observation_space"):
-            value, needed = getattr(buffer, name, None), getattr(expected, name)
-            if value != needed:
+        size = self.buffer_size // self.n_envs // expected.stride * expected.stride * self.n_envs
+        needed = {"__class__": expected.__class__, "n_envs": self.n_envs, "stride": expected.stride, "total_size": size}
+        for name in ("observation_space", "storage_device", "compression"):
+            needed[name] = getattr(expected, name)
+        for name, value in needed.items():
+            if getattr(buffer, name, None) != value:
                 raise ValueError(
-                    f"The replay buffer in {path} does not fit this agent: its {name} is {value}, the agent needs {needed}."
+                    f"The replay buffer in {path} does not fit this agent: its {name.replace('total', 'buffer')} is "
+                    f"{getattr(buffer, name, None)}, the agent needs {value}. Load the agent with the same settings."
                 )
-        buffer.sequence_length = expected.sequence_length
+        buffer.take_settings(expected)
         buffer.device = self.device
         buffer.rng = self.rng
         self.replay_buffer = buffer
@@ -488,11 +543,10 @@ class LWMDQN(DQN):
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
         # set_env may have brought others than the constructor's
-        check_environment(self.env, self.action_space)
+        check_environment(self.env, self.observation_space, self.action_space)
         if self.step_ahead and not isinstance(self.env and self.env.unwrapped, AtariVecEnv):
             raise ValueError(f"step_ahead=True needs an AtariVecEnv, not {self.env}: use step_ahead=False.")
-        if self.replay_buffer is None:
-            self.replay_buffer = self.allocate_replay()
+        assert self.replay_buffer is not None
         is_reset = reset_num_timesteps or self._last_obs is None
         if self.optimize_memory_usage and reset_num_timesteps and self.replay_buffer.written.any():
             warnings.warn(
@@ -521,6 +575,7 @@ class LWMDQN(DQN):
                 self.pretraining_sequence_length,
                 self.encoder_pretraining_updates,
                 verbose=self.verbose,
+                shows_progress=not progress_bar,
             )
             others = callback if isinstance(callback, list) else [callback]
             others = [other if isinstance(other, BaseCallback) else ConvertCallback(other) for other in others if other]
@@ -682,14 +737,15 @@ class LWMDQN(DQN):
             self._collected_rollout = n_steps
 
     def _collect(self, *args: Any, **kwargs: Any) -> RolloutReturn:
-        """Collect a rollout; after an error the environments are not where the agent knows them to be."""
+        """Collect a rollout; after any exception the environments are not where the agent knows them to be."""
         try:
             return super().collect_rollouts(*args, **kwargs)
-        except NonFiniteError:
-            raise
-        except Exception as error:
+        except BaseException as error:
             # a later learn() resets the environments
             self._last_obs = self._sent_actions = None
+            if isinstance(error, NonFiniteError) or not isinstance(error, Exception):
+                # no bad state is saved, and an interruption does not wait for one
+                raise
             self.training_states.failed()
             if isinstance(error, EOFError | ConnectionError):
                 raise RuntimeError(
@@ -719,7 +775,9 @@ class LWMDQN(DQN):
             return actions, actions
         assert self._last_obs is not None and self._last_episode_starts is not None
         if self._last_state is None:
+            # also for a loaded agent whose environments were not reset: to it and to the replay an episode begins here
             self._last_state = self.policy.initial_state(n_envs)
+            self._last_episode_starts = np.ones(n_envs, dtype=bool)
         # the networks are stepped in the warm-up too: its sequences are stored with their hidden states
         epsilons = 1.0 if self.num_timesteps < learning_starts else self._exploration_epsilons()
         observations, _ = self.policy.obs_to_tensor(self._last_obs)
@@ -792,9 +850,17 @@ class LWMDQN(DQN):
         :param args: The other arguments of :meth:`stable_baselines3.DQN.load`
         :param kwargs: The keyword arguments of :meth:`stable_baselines3.DQN.load`
         :return: The agent
-        :raises ValueError: If the file is not a model of LWM-DQN or was cut short; names the file
+        :raises ValueError: If the file is not a model of LWM-DQN or was cut short, or an argument would change the networks;
+            names the file
         """
-        old_policy = check_model_file(path)
+        data = check_model_file(path)
+        for name in NETWORK_ARGUMENTS:
+            if name in kwargs and kwargs[name] != data.get(name, kwargs[name]):
+                raise ValueError(
+                    f"{name}={kwargs[name]!r}: {path} holds the networks of an agent with {name}={data[name]!r}, which cannot "
+                    f"be changed. Leave {name} out, or train a new agent."
+                )
+        old_policy = policy_of_version_0_1(data)
         if old_policy is not None:
             custom_objects = {"policy_class": cls.policy_aliases[old_policy], **(kwargs.get("custom_objects") or {})}
             kwargs["custom_objects"] = custom_objects
@@ -908,18 +974,14 @@ class LWMDQN(DQN):
         if not knows_environments:
             self._last_obs = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """:return: What a copy or a pickled agent has: all but the logger, whose files and streams belong to this one"""
+        return {**{name: value for name, value in vars(self).items() if name != "_logger"}, "_custom_logger": False}
+
     def _excluded_save_params(self) -> list[str]:
         # SB3 resets the environments of a loaded model, which begins new episodes with new hidden states
         acting = ["_last_state", "_next_state", "_sent_actions", "_collected_rollout"]
-        runtime = [
-            "rng",
-            "torch_rng",
-            "finite_guard",
-            "training_states",
-            "world_model_trainer",
-            "batch_norm_stats",
-            "batch_norm_stats_target",
-        ]
+        runtime = ["rng", "torch_rng", "finite_guard", "training_states", "world_model_trainer", "_replay_buffer"]
         return [*super()._excluded_save_params(), *acting, *runtime]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:

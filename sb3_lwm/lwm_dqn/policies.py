@@ -171,6 +171,21 @@ class LWMPolicy(DQNPolicy):
             actions = self.q_net.head.greedy_actions(memories)
         return self.q_net.head(memories), self._advance(state, memories, latents, episode_starts, actions)
 
+    def states_along(self, observations: Any, actions: np.ndarray) -> list[RecurrentState]:
+        """
+        :param observations: (T + 1, *observation shape) array of one episode, or a dictionary of arrays
+        :param actions: (T,) int64, the actions of the episode
+        :return: The hidden states before each of the T + 1 observations
+        """
+        self.set_training_mode(False)
+        rows = self.obs_to_tensor(observations)[0]
+        states = [self.initial_state(1)]
+        for row, action in enumerate(th.as_tensor(actions, device=self.device).split(1)):
+            observation = map_observations(lambda part, row=row: part[row : row + 1], rows)
+            starts = th.full((1,), row == 0, device=self.device)
+            states.append(self.step(observation, states[-1], starts, action)[1])
+        return states
+
     @th.inference_mode()
     def act(
         self,

@@ -78,12 +78,34 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         raise ValueError(f"n_steps={n_steps} must be smaller than unroll={unroll}: lower n_steps or raise unroll.")
 
 
-def check_environment(env: VecEnv | None, action_space: spaces.Space) -> None:
+def check_observation_space(space: spaces.Space) -> None:
+    """
+    :param space: The observation space
+    :raises ValueError: If the networks or the replay cannot take its observations; names the part and a remedy
+    """
+    parts = (
+        {f"The part {key!r} of the observation space": part for key, part in space.items()}
+        if isinstance(space, spaces.Dict)
+        else {"The observation space": space}
+    )
+    if not parts:
+        raise ValueError("The observation space is an empty Dict: the agent needs something to observe.")
+    remedy = "use gymnasium.wrappers.FlattenObservation"
+    for what, part in parts.items():
+        if not isinstance(part, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+            raise ValueError(f"{what} is {part}: it must be a Box, Discrete, MultiDiscrete or MultiBinary, {remedy}.")
+        if isinstance(part, spaces.Box) and 0 in (len(part.shape), *part.shape):
+            raise ValueError(f"{what} is {part}: a Box must have at least one value, and one axis; for shape () {remedy}.")
+
+
+def check_environment(env: VecEnv | None, observation_space: spaces.Space, action_space: spaces.Space) -> None:
     """
     :param env: The environments; None for a model that is loaded to act
+    :param observation_space: The observation space
     :param action_space: The action space
     :raises ValueError: If the agent cannot learn from the environments
     """
+    check_observation_space(observation_space)
     if env is not None and unwrap_vec_normalize(env) is not None:
         check_normalization(env)
     if isinstance(action_space, spaces.Discrete) and action_space.start != 0:

@@ -81,7 +81,10 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         starting = np.flatnonzero(self.written[envs] % self.stride == 0)
         if len(starting) > 0:
             if states is None:
-                raise ValueError("The prioritised replay stores the actor's memory: add(..., states=..., next_states=...).")
+                raise ValueError(
+                    "The prioritised replay stores the actor's memory: add(..., states=..., next_states=...), or "
+                    "LWMDQN.add_episode, which computes it."
+                )
             slots = self.written[envs[starting]] // self.stride % len(self.weights)
             self.weights[slots, envs[starting]] = 0.0
             self._store_states(slots, envs[starting], RecurrentState(*(part[starting] for part in states)))
@@ -173,6 +176,27 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         samples.episode_starts[0] = starts
         states = RecurrentState(*(self._take(part, sequence_ids) for part in self.states))
         return samples._replace(initial_states=states, sequence_ids=sequence_ids)
+
+    def take_settings(self, other: SequenceReplayBuffer) -> None:
+        """
+        Take over the settings that can be changed when there are rows already.
+
+        :param other: A buffer of the same class with the same stride
+        :raises ValueError: If the priorities of the rows are not known, because their exponent was 0
+        """
+        assert isinstance(other, PrioritizedSequenceReplayBuffer)
+        super().take_settings(other)
+        self._store_priorities()
+        if self.priority_exponent != other.priority_exponent:
+            if self.priority_exponent == 0.0:
+                raise ValueError(
+                    f"priority_exponent={other.priority_exponent}: the replay buffer was filled with priority_exponent=0, "
+                    "which keeps no priorities. Load the agent with priority_exponent=0."
+                )
+            is_rated = self.weights > 0.0
+            self.weights[is_rated] **= other.priority_exponent / self.priority_exponent
+        self.priority_exponent = other.priority_exponent
+        self.importance_exponent = other.importance_exponent
 
     # --- Training states ---
 

@@ -149,32 +149,64 @@ class SequenceReplayBuffer(ReplayBuffer):
         :param next_states: memory after ``obs``, likewise
         """
         done = np.asarray(done, dtype=bool)
-        rows = self._next_rows(self._envs, states)
-        self._write_observations(rows, self._envs, obs)
-        self.actions[rows, self._envs] = np.asarray(action).reshape(self.n_envs)
-        self.rewards[rows, self._envs] = reward
-        self.episode_starts[rows, self._envs] = self._next_is_start
-        self.finals[rows, self._envs] = False
-        self.terminations[rows, self._envs] = False
+        self._write(self._envs, obs, np.asarray(action).reshape(self.n_envs), reward, self._next_is_start, states)
         self._next_is_start = done.copy()
         ended = np.flatnonzero(done)
         if len(ended) > 0:
-            self._add_finals(ended, next_obs, infos, next_states)
-        self.pos = int(self.written.max() % self.buffer_size)
-        self.full = bool(self.written.min() >= self.buffer_size)
+            timeouts = [self.handle_timeout_termination and infos[env].get("TimeLimit.truncated", False) for env in ended]
+            finals = map_observations(lambda array: np.asarray(array)[ended], next_obs)
+            final_states = None if next_states is None else RecurrentState(*(part[ended] for part in next_states))
+            self._write_finals(ended, finals, np.logical_not(timeouts), final_states)
+        self._count_rows()
 
-    def _add_finals(
-        self, envs: np.ndarray, next_obs: Any, infos: list[dict[str, Any]], next_states: RecurrentState | None
+    def add_episode(
+        self, observations: Any, actions: np.ndarray, rewards: np.ndarray, terminated: bool, states: list[RecurrentState]
     ) -> None:
-        states = None if next_states is None else RecurrentState(*(part[envs] for part in next_states))
+        """
+        Store a whole episode among the rows of the environment that has the fewest.
+
+        :param observations: (T + 1, *observation shape) array, or a dictionary of arrays
+        :param actions: (T,) int
+        :param rewards: (T,) float
+        :param terminated: Whether the episode ended by a termination; if False by a time-out
+        :param states: The hidden states before each observation, of one environment; kept by the prioritised buffer only
+        :raises ValueError: If an episode of any environment is under way
+        """
+        if not self._next_is_start.all():
+            raise ValueError("An episode is under way: close it first with truncate_episodes, and reset the environments.")
+        env = np.array([np.argmin(self.written)])
+        rows = [map_observations(lambda part, row=row: part[row : row + 1], observations) for row in range(len(states))]
+        for row, action in enumerate(actions):
+            self._write(env, rows[row], action, rewards[row], row == 0, states[row])
+        self._write_finals(env, rows[-1], terminated or not self.handle_timeout_termination, states[-1])
+        self._count_rows()
+
+    def _write(
+        self, envs: np.ndarray, observations: Any, actions: Any, rewards: Any, starts: Any, states: RecurrentState | None
+    ) -> None:
+        """Write the next row of each of these environments."""
         rows = self._next_rows(envs, states)
-        self._write_observations(rows, envs, map_observations(lambda array: np.asarray(array)[envs], next_obs))
+        self._write_observations(rows, envs, observations)
+        self.actions[rows, envs] = actions
+        self.rewards[rows, envs] = rewards
+        self.episode_starts[rows, envs] = starts
+        self.finals[rows, envs] = False
+        self.terminations[rows, envs] = False
+
+    def _write_finals(self, envs: np.ndarray, observations: Any, terminations: Any, states: RecurrentState | None) -> None:
+        """Write the final row of each of these environments."""
+        rows = self._next_rows(envs, states)
+        self._write_observations(rows, envs, observations)
         self.actions[rows, envs] = 0
         self.rewards[rows, envs] = 0.0
         self.episode_starts[rows, envs] = False
         self.finals[rows, envs] = True
-        timeouts = [self.handle_timeout_termination and infos[env].get("TimeLimit.truncated", False) for env in envs]
-        self.terminations[rows, envs] = np.logical_not(timeouts)
+        self.terminations[rows, envs] = terminations
+
+    def _count_rows(self) -> None:
+        """Keep the attributes that SB3's replay buffers have."""
+        self.pos = int(self.written.max() % self.buffer_size)
+        self.full = bool(self.written.min() >= self.buffer_size)
 
     def _next_rows(self, envs: np.ndarray, states: RecurrentState | None) -> np.ndarray:
         """
@@ -195,10 +227,12 @@ class SequenceReplayBuffer(ReplayBuffer):
         else:
             self.observations.write(rows, envs, observations)
 
-    def truncate_episodes(self) -> None:
+    def truncate_episodes(self) -> bool:
         """
         Close the episodes that are under way, because their environments are about to be reset from outside: the last
         row of each becomes its final observation, as after a time-out.
+
+        :return: Whether there were any
         """
         envs = np.flatnonzero(~self._next_is_start)
         rows = (self.written[envs] - 1) % self.buffer_size
@@ -206,6 +240,7 @@ class SequenceReplayBuffer(ReplayBuffer):
         self.rewards[rows, envs] = 0.0
         self.actions[rows, envs] = 0
         self._next_is_start[:] = True
+        return len(envs) > 0
 
     @property
     def longest_window(self) -> int:
@@ -321,6 +356,30 @@ class SequenceReplayBuffer(ReplayBuffer):
             sequence_ids=places[0],
             intrinsic_rewards=th.zeros(sequence_length, len(envs), device=self.device),
         )
+
+    @property
+    def total_size(self) -> int:
+        """:return: The number of rows of all environments"""
+        return self.buffer_size * self.n_envs
+
+    @property
+    def storage_device(self) -> str:
+        """:return: The type of the device that holds the observations"""
+        return self.storages[0].storage_device
+
+    @property
+    def compression(self) -> str | None:
+        """:return: The compression of the observations"""
+        return self.storages[0].compression
+
+    def take_settings(self, other: "SequenceReplayBuffer") -> None:
+        """
+        Take over the settings that can be changed when there are rows already.
+
+        :param other: A buffer of the same class with the same stride
+        """
+        self.sequence_length = other.sequence_length
+        self.handle_timeout_termination = other.handle_timeout_termination
 
     # --- Training states ---
 

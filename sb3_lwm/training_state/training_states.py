@@ -102,6 +102,10 @@ class TrainingStates:
         self._listeners: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self._ends_of_learning = ExitStack()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """:return: All but what belongs to a ``learn`` that is under way or was the last one"""
+        return {**vars(self), "_callback": None, "_listeners": [], "_ends_of_learning": ExitStack()}
+
     @property
     def last(self) -> Path | None:
         """:return: The newest state that the agent has written or was loaded from; None if there is none"""
