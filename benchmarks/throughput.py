@@ -57,9 +57,9 @@ def gru_cell_loop(self: ResettableGRU, inputs: th.Tensor, hidden: th.Tensor, res
     return th.stack(memories)
 
 
-def roll_loop(frames: th.Tensor, max_shift: int) -> th.Tensor:
+def roll_loop(frames: th.Tensor, max_shift: int, generator: th.Generator | None = None) -> th.Tensor:
     """The same shifts: one frame at a time."""
-    shifts = th.randint(-max_shift, max_shift + 1, (len(frames), 2)).tolist()
+    shifts = th.randint(-max_shift, max_shift + 1, (len(frames), 2), generator=generator, device=frames.device).tolist()
     return th.stack([frame.roll(tuple(shift), dims=(-2, -1)) for frame, shift in zip(frames, shifts, strict=True)])
 
 

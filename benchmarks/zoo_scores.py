@@ -59,12 +59,13 @@ class EpsilonGreedy:
 
     def __init__(self, model: BaseAlgorithm, eps: float) -> None:
         self.model, self.eps = model, eps
+        self.rng = np.random.default_rng(EVALUATION_SEED)
 
     def predict(self, observation: Any, state: Any, episode_start: Any, deterministic: bool) -> tuple[np.ndarray, Any]:
         """:return: as :meth:`stable_baselines3.common.base_class.BaseAlgorithm.predict`"""
         actions, state = self.model.predict(observation, state, episode_start, deterministic)
         assert isinstance(self.model.action_space, spaces.Discrete)
-        return explore(actions, self.eps, int(self.model.action_space.n)), state
+        return explore(actions, self.eps, int(self.model.action_space.n), self.rng), state
 
 
 def training_arguments(run: Path) -> dict[str, Any]:

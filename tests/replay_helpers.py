@@ -84,7 +84,7 @@ class Player:
     Plays random episodes into a buffer, as LWMDQN's ``_store_transition`` does, and writes down every row in plain lists.
 
     :param buffer: to fill
-    :param seed: of the actions, rewards and ends of episodes
+    :param seed: of the actions, rewards and ends of episodes, and of what is sampled
     :param end_chance: of an episode to end at a step, one for each environment; half of the ends are time-outs
     """
 
@@ -92,6 +92,7 @@ class Player:
         self.buffer = buffer
         self.n_envs = buffer.n_envs
         self.rng = np.random.default_rng(seed)
+        buffer.rng = np.random.default_rng(seed + 1)
         self.end_chance = end_chance
         self.rows: list[list[Row]] = [[] for _ in range(self.n_envs)]
         self.is_start = [True] * self.n_envs

@@ -8,6 +8,7 @@ import pathlib
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from stable_baselines3.common.save_util import open_path
 
@@ -29,12 +30,12 @@ def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
     os.replace(temporary, path)
 
 
-def check_model_file(path: Path) -> str | None:
+def check_model_file(path: Path) -> dict[str, Any]:
     """
     Check that a file is a whole model of LWM-DQN, without reading its networks.
 
     :param path: The file, as for ``load``
-    :return: The alias of the policy's class if sb3-lwm 0.1 has written the file, whose classes had other modules; else None
+    :return: The agent's attributes as SB3 writes them: plain values as they are, all others serialized
     :raises FileNotFoundError: If there is no such file
     :raises ValueError: If it was cut short or is something else; names the file
     """
@@ -45,7 +46,7 @@ def check_model_file(path: Path) -> str | None:
             names = set(archive.namelist())
             if not {"data", "policy.pth", "policy.optimizer.pth"} <= names:
                 raise ValueError(f"{path} is not a model, or was cut short: it holds {sorted(names)[:5]} only. {REMEDY}")
-            data = json.loads(archive.read("data"))
+            data: dict[str, Any] = json.loads(archive.read("data"))
     except (zipfile.BadZipFile, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not a model, or was cut short ({error}). {REMEDY}") from error
     finally:
@@ -55,12 +56,16 @@ def check_model_file(path: Path) -> str | None:
             file.seek(0)
     if "burn_in" not in data:
         raise ValueError(f"{path} is the model of another algorithm than LWMDQN: load it with its own class.")
-    return _policy_of_version_0_1(data["policy_class"])
+    return data
 
 
-def _policy_of_version_0_1(policy_class: dict[str, str]) -> str | None:
-    """Return the alias of a policy class that was pickled by its module of sb3-lwm 0.1, else None."""
-    if policy_class["__module__"] != "sb3_lwm.lwm_dqn.policies":
+def policy_of_version_0_1(data: dict[str, Any]) -> str | None:
+    """
+    :param data: The result of :func:`check_model_file`
+    :return: The alias of the policy's class if sb3-lwm 0.1 has written the file, whose classes had other modules; else None
+    """
+    policy_class = data["policy_class"]
+    if policy_class["__module__"] != "sb3_lwm.policies":
         return None
     pickled = base64.b64decode(policy_class[":serialized:"])
     return next((name for name in ("CnnPolicy", "MultiInputPolicy") if name.encode() in pickled), "MlpPolicy")

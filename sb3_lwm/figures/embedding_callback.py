@@ -76,7 +76,8 @@ class EmbeddingCallback(BaseCallback):
         # before the end of the warm-up there is nothing that has learned
         is_due = self.model.num_timesteps >= max(self._next_steps, self.model.learning_starts + 1)
         if is_due and buffer.size() >= self.n_rows:
-            self._log(buffer.newest_windows(self.n_rows, min(self.model.n_envs, MOST_ENVS)))
+            n_envs = min(self.model.n_envs, MOST_ENVS)
+            self._log(buffer.newest_windows(self.n_rows, n_envs, self.model.get_vec_normalize_env()))
             self._plan()
 
     @th.no_grad()

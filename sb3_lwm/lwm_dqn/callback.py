@@ -4,6 +4,11 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
+# LWM, appendix: 1000 updates after a warm-up of 10 000 steps
+STEPS_PER_UPDATE, MOST_UPDATES = 10, 1000
+# One row predicts the next
+SHORTEST_WINDOW = 2
+
 
 class LatentWorldModelCallback(BaseCallback):
     """
@@ -12,11 +17,14 @@ class LatentWorldModelCallback(BaseCallback):
     At the end of the warm-up the encoder of images, then the predictor are pretrained on random play. Afterwards the encoder
     is updated once after each rollout (LWM, section 4.2); the predictor is updated on each batch that the agent learns from.
 
-    :param pretraining_updates: The number of predictor updates after the warm-up
-    :param pretraining_batch_size: The number of windows in each of them
-    :param pretraining_sequence_length: The number of rows of each window
-    :param encoder_pretraining_updates: The number of encoder updates before them, where there are images
-    :param verbose: 0: a progress bar of the pretraining on a terminal only, 1: always
+    :param pretraining_updates: The number of predictor updates after the warm-up; by default one for each ten steps of the
+        warm-up, at least 1 and at most the paper's 1000
+    :param pretraining_batch_size: The number of windows in each of them; where the number of updates is the default, no more
+        than have the rows of the replay
+    :param pretraining_sequence_length: The number of rows of each window; fewer where the replay holds no longer ones
+    :param encoder_pretraining_updates: The number of encoder updates before them, where there are images; by default as many
+    :param verbose: 0: a progress bar of the pretraining on a terminal only, 1: always, and a line of results
+    :param shows_progress: Whether there may be a progress bar at all; not beside that of ``learn(progress_bar=True)``
     """
 
     # an LWMDQN, which imports this module
@@ -24,17 +32,19 @@ class LatentWorldModelCallback(BaseCallback):
 
     def __init__(
         self,
-        pretraining_updates: int,
+        pretraining_updates: int | None,
         pretraining_batch_size: int,
         pretraining_sequence_length: int,
-        encoder_pretraining_updates: int,
+        encoder_pretraining_updates: int | None,
         verbose: int = 0,
+        shows_progress: bool = True,
     ) -> None:
         super().__init__(verbose)
         self.pretraining_updates = pretraining_updates
         self.pretraining_batch_size = pretraining_batch_size
         self.pretraining_sequence_length = pretraining_sequence_length
         self.encoder_pretraining_updates = encoder_pretraining_updates
+        self.shows_progress = shows_progress
         self._is_pretrained = False
 
     def _on_step(self) -> bool:
@@ -50,35 +60,50 @@ class LatentWorldModelCallback(BaseCallback):
             model.mark_rollout_as_collected(self.locals["num_collected_steps"] * self.training_env.num_envs)
             self._pretrain()
         elif 0 < trainer.encoder_window and model.replay_buffer.can_sample(trainer.encoder_window):
-            trainer.update_encoder(model.replay_buffer.sample_windows)
+            trainer.update_encoder(model.sample_windows)
         model.log_world_model()
 
     def _pretrain(self) -> None:
         """Pretrain, unless updates are left to do and the replay does not hold the warm-up."""
         trainer = self.model.world_model_trainer
-        is_left = self.pretraining_updates > trainer.world_model.n_updates or (
-            trainer.encoder_window > 0 and self.encoder_pretraining_updates > trainer.world_model.n_encoder_updates
+        updates, encoder_updates = (
+            self.default_updates if given is None else given
+            for given in (self.pretraining_updates, self.encoder_pretraining_updates)
+        )
+        is_left = updates > trainer.world_model.n_updates or (
+            trainer.encoder_window > 0 and encoder_updates > trainer.world_model.n_encoder_updates
         )
         if is_left and not self._has_warm_up():
             # the model was loaded in the middle of the pretraining, without its replay
             return
+        buffer = self.model.replay_buffer
+        length = min(self.pretraining_sequence_length, buffer.longest_window)
+        batch_size = self.pretraining_batch_size
+        if self.pretraining_updates is None:
+            batch_size = buffer.fitted_batch_size(batch_size, length)
         trainer.pretrain(
-            self.model.replay_buffer.sample_windows,
-            self.pretraining_updates,
-            self.encoder_pretraining_updates,
-            self.pretraining_batch_size,
-            self.pretraining_sequence_length,
+            self.model.sample_windows,
+            updates,
+            encoder_updates,
+            batch_size,
+            length,
             # before each update: a resumed pretraining has something left to do
             before_update=self.model.training_states.safe_point,
             verbose=self.verbose,
+            shows_progress=self.shows_progress,
         )
         self._is_pretrained = True
+
+    @property
+    def default_updates(self) -> int:
+        """:return: The number of pretraining updates that suits the warm-up"""
+        return min(max(self.model.learning_starts // STEPS_PER_UPDATE, 1), MOST_UPDATES)
 
     def _has_warm_up(self) -> bool:
         """Return whether the replay holds the random play to pretrain on."""
         buffer = self.model.replay_buffer
-        longest = max(self.pretraining_sequence_length, self.model.world_model_trainer.encoder_window)
-        return buffer.written.sum() >= self.model.learning_starts and buffer.can_sample(longest)
+        shortest = max(SHORTEST_WINDOW, self.model.world_model_trainer.encoder_window)
+        return buffer.written.sum() >= self.model.learning_starts and buffer.can_sample(shortest)
 
     def get_training_state(self) -> dict[str, Any]:
         """:return: What the callback remembers beside the world model"""

@@ -3,31 +3,34 @@
 import inspect
 import pathlib
 import pickle
+import warnings
 from collections import deque
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_pkl, open_path
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule, TrainFreq
-from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_name, polyak_update
+from stable_baselines3.common.utils import LinearSchedule, polyak_update
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.dqn import DQN
 
-from sb3_lwm.common.exploration import epsilon_ladder
-from sb3_lwm.common.files import Path, check_model_file
+from sb3_lwm.common.exploration import agent_generator, epsilon_ladder
+from sb3_lwm.common.files import Path, check_model_file, policy_of_version_0_1
 from sb3_lwm.common.finite_guard import FiniteGuard, NonFiniteError
 from sb3_lwm.common.type_aliases import RecurrentState, SequenceSamples, map_observations
 from sb3_lwm.envs import AtariVecEnv
 from sb3_lwm.lwm_dqn.callback import LatentWorldModelCallback
+from sb3_lwm.lwm_dqn.normalization import original_observations
 from sb3_lwm.lwm_dqn.policies import CnnPolicy, LWMPolicy, MlpPolicy, MultiInputPolicy
 from sb3_lwm.lwm_dqn.q_network import RecurrentQNetwork
 from sb3_lwm.lwm_dqn.td_learning import q_learning_errors, sequence_priorities
-from sb3_lwm.lwm_dqn.validation import RULES, check_arguments, check_environment, check_length
+from sb3_lwm.lwm_dqn.validation import RULES, check_arguments, check_buffer_size, check_environment, fit_lengths
 from sb3_lwm.replay import PrioritizedSequenceReplayBuffer, SequenceReplayBuffer
 from sb3_lwm.replay.memory_budget import ReplayMemory
 from sb3_lwm.replay.observation_storage import check_storage, observation_bytes
@@ -43,7 +46,9 @@ COUNTERS = (
     *("num_timesteps", "_total_timesteps", "_episode_num", "_n_updates", "_n_calls"),
     *("_current_progress_remaining", "exploration_rate"),
 )
-ACTING = ("_last_obs", "_last_episode_starts", "_sent_actions", "_collected_rollout")
+ACTING = ("_last_obs", "_last_original_obs", "_last_episode_starts", "_sent_actions", "_collected_rollout")
+# The arguments on which the networks depend, beside policy_kwargs, which SB3 compares itself
+NETWORK_ARGUMENTS = ("use_world_model", "dueling", "intrinsic_reward_input", "encoder_objective")
 # The constructor's arguments that load_training_state is given
 NOT_IN_TRAINING_STATE = ("self", "policy", "env", "device", "_init_setup_model")
 
@@ -59,18 +64,22 @@ class LWMDQN(DQN):
     :param env: The environment to learn from (if registered in Gym, can be str)
     :param learning_rate: The learning rate of the Q-network, it can be a function of the current progress remaining
         (from 1 to 0)
-    :param buffer_size: The size of the replay buffer in transitions, all environments together; it is allocated by the first
-        ``learn``
-    :param learning_starts: The number of steps of uniformly random play before learning starts
-    :param batch_size: The number of sequences in each update
-    :param tau: The soft update coefficient of the target network, at every update
+    :param buffer_size: The size of the replay buffer in transitions, all environments together; it is allocated when it is
+        first used. In a smaller one than sequences need, ``burn_in`` and ``unroll`` are halved until they fit.
+    :param learning_starts: The number of steps of uniformly random play before learning starts. After a short one, sequences
+        and pretraining windows are as long as the replay's rows allow, until there are more.
+    :param batch_size: The number of sequences in each update; fewer while they have more rows than the replay
+    :param tau: The soft update coefficient of the target network
     :param gamma: The discount factor
     :param train_freq: Update the model every ``train_freq`` steps of the vector environment. Alternatively pass a tuple of
         frequency and unit like ``(5, "step")`` or ``(2, "episode")``.
-    :param gradient_steps: The number of updates after each rollout; ``-1`` means as many as steps of one environment
+    :param gradient_steps: The number of updates after each rollout; ``-1`` means as many as steps of all environments
     :param replay_buffer_class: A subclass of :class:`SequenceReplayBuffer`; by default ``prioritized_replay`` chooses it
     :param replay_buffer_kwargs: Keyword arguments to pass to the replay buffer on creation.
+    :param optimize_memory_usage: Not used: the replay buffer stores each observation once in any case
     :param n_steps: The number of rewards before the bootstrap of the n-step return
+    :param target_update_interval: The number of steps between two soft updates of the target network; None for one at each
+        update of the Q-network
     :param burn_in: The number of transitions at the start of a sequence that warm the hidden state up, without gradient
     :param unroll: The number of transitions of a sequence whose Q-values are learned
     :param double_q: Whether the online network chooses the action of the bootstrap; if False the target network does
@@ -97,12 +106,14 @@ class LWMDQN(DQN):
     :param intrinsic_reward_clip: The bound of the normalised prediction error, in standard deviations; None for none
     :param intrinsic_reward_momentum: The momentum of the running mean and standard deviation of the prediction error
     :param world_model_learning_rate: The learning rate of the world model
-    :param pretraining_updates: The number of updates of the world model at the end of the warm-up
+    :param pretraining_updates: The number of updates of the world model at the end of the warm-up; by default one for each
+        ten steps of ``learning_starts``, at least 1 and at most the paper's 1000
     :param pretraining_batch_size: The number of windows in each of these updates
     :param pretraining_sequence_length: The number of transitions of each window
     :param encoder_objective: The objective of the encoder of images: ``"w-mse"``, ``"inverse-dynamics"``, ``"cpc"``, or
         ``"random"``, which leaves the encoder untrained
-    :param encoder_pretraining_updates: The number of updates of the encoder of images before those of the world model
+    :param encoder_pretraining_updates: The number of updates of the encoder of images before those of the world model; by
+        default as many as ``pretraining_updates`` has by default
     :param storage_device: The device that holds the replay's observations: ``"cpu"`` for the host's memory, or a GPU
     :param compression: The lossless compression of the replay's observations in the host's memory: ``"zstd"`` or None
     :param step_ahead: Whether the next actions are sent to the environments before an update instead of after it, so that
@@ -130,7 +141,7 @@ class LWMDQN(DQN):
     policy: LWMPolicy
     q_net: RecurrentQNetwork  # type: ignore[assignment]
     q_net_target: RecurrentQNetwork  # type: ignore[assignment]
-    replay_buffer: SequenceReplayBuffer | None
+    _replay_buffer: SequenceReplayBuffer | None
 
     def __init__(
         self,
@@ -146,7 +157,9 @@ class LWMDQN(DQN):
         gradient_steps: int = 1,
         replay_buffer_class: type[SequenceReplayBuffer] | None = None,
         replay_buffer_kwargs: dict[str, Any] | None = None,
+        optimize_memory_usage: bool = False,
         n_steps: int = 1,
+        target_update_interval: int | None = None,
         burn_in: int = 16,
         unroll: int = 32,
         double_q: bool = True,
@@ -169,11 +182,11 @@ class LWMDQN(DQN):
         intrinsic_reward_clip: float | None = None,
         intrinsic_reward_momentum: float = 0.99,
         world_model_learning_rate: float = 5e-4,
-        pretraining_updates: int = 1000,
+        pretraining_updates: int | None = None,
         pretraining_batch_size: int = 64,
         pretraining_sequence_length: int = 100,
         encoder_objective: str = "w-mse",
-        encoder_pretraining_updates: int = 1000,
+        encoder_pretraining_updates: int | None = None,
         storage_device: str = "cpu",
         compression: str | None = None,
         step_ahead: bool = False,
@@ -200,7 +213,9 @@ class LWMDQN(DQN):
             gradient_steps=gradient_steps,
             replay_buffer_class=replay_buffer_class,
             replay_buffer_kwargs=replay_buffer_kwargs,
+            optimize_memory_usage=optimize_memory_usage,
             n_steps=n_steps,
+            target_update_interval=target_update_interval,  # type: ignore[arg-type]
             exploration_fraction=exploration_fraction,
             exploration_initial_eps=exploration_initial_eps,
             exploration_final_eps=exploration_final_eps,
@@ -242,6 +257,9 @@ class LWMDQN(DQN):
         self.mixed_precision = mixed_precision
         self.compile_networks = compile_networks
         self.finite_guard = FiniteGuard(self.describe_position)
+        # All of the agent's own draws: what the environments do to the global generators does not matter to it
+        self.rng = agent_generator(None)
+        self.torch_rng = th.Generator(self.device)
         self.training_states = TrainingStates(self)
         # None without a world model
         self.world_model_trainer: WorldModelTrainer | None = None
@@ -259,25 +277,24 @@ class LWMDQN(DQN):
 
     def _setup_model(self) -> None:
         check_arguments({name: getattr(self, name) for name in RULES})
-        check_environment(self.env, self.action_space)
+        check_environment(self.env, self.observation_space, self.action_space)
         # a model that is loaded to act has no environment, and will have no replay
         check_storage(self.storage_device, self.compression, must_exist=self.env is not None)
-        self._check_lengths()
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         # The replay buffer waits for learn(): a model that is loaded to act needs none
         self.policy = self.policy_class(  # type: ignore[assignment]
             self.observation_space, self.action_space, self.lr_schedule, **self.policy_arguments()
         ).to(self.device)
+        self.policy.rng = self.rng
         self._create_aliases()
-        # Copy running stats, see GH issue #996 of SB3
-        self.batch_norm_stats = get_parameters_by_name(self.q_net, ["running_"])
-        self.batch_norm_stats_target = get_parameters_by_name(self.q_net_target, ["running_"])
         self._convert_train_freq()
         self.exploration_schedule = LinearSchedule(
             self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
         )
         if self.policy.world_model is not None:
+            for objective in self.policy.world_model.encoder_objectives().values():
+                objective.generator = self.torch_rng
             self.world_model_trainer = WorldModelTrainer(
                 self.policy.world_model,
                 self.policy.world_model_optimizer,
@@ -285,6 +302,38 @@ class LWMDQN(DQN):
                 self.policy.world_model_learning_rate,
                 self.finite_guard,
             )
+        # a model that is loaded without an environment will not learn
+        if self.env is not None:
+            window = 0 if self.world_model_trainer is None else self.world_model_trainer.encoder_window
+            check_buffer_size(self.buffer_size, self.n_envs, self.n_steps + 1, window)
+            if self.target_update_interval is not None and self.n_envs > self.target_update_interval:
+                warnings.warn(
+                    f"The number of environments used is greater than the target network update interval ({self.n_envs} > "
+                    f"{self.target_update_interval}), therefore the target network will be updated after each call to "
+                    f"env.step(), which corresponds to {self.n_envs} steps.",
+                    stacklevel=3,
+                )
+
+    @property
+    def batch_norm_stats(self) -> list[th.Tensor]:  # type: ignore[override]
+        """:return: The running statistics of the Q-network, which the target network takes over as they are"""
+        return [part for name, part in self.q_net.named_buffers() if "running_" in name]
+
+    @property
+    def batch_norm_stats_target(self) -> list[th.Tensor]:  # type: ignore[override]
+        """:return: The running statistics of the target network"""
+        return [part for name, part in self.q_net_target.named_buffers() if "running_" in name]
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """
+        Seed the global generators, those of the environments and of the action space, and the agent's own.
+
+        :param seed: The seed; None leaves the global generators as they are, and gives the agent a random one
+        """
+        super().set_random_seed(seed)
+        # in place, because the policy and the replay draw from the same generator
+        self.rng.bit_generator.state = agent_generator(seed).bit_generator.state
+        self.torch_rng.manual_seed(int(self.rng.integers(2**63)))
 
     def policy_arguments(self) -> dict[str, Any]:
         """:return: The keyword arguments of the policy: ``policy_kwargs`` and the arguments of the agent that concern it"""
@@ -310,29 +359,29 @@ class LWMDQN(DQN):
             "world_model_kwargs": world_model_kwargs,
         }
 
-    def _check_lengths(self) -> None:
-        """Check that sequences and pretraining windows fit into the replay and the warm-up."""
-        # a model that is loaded without an environment has no number of environments, and will not learn
-        n_envs = getattr(self, "n_envs", None)
-        if self.env is None or n_envs is None:
-            return
-        parts = f"burn_in + unroll + n_steps = {self.burn_in} + {self.unroll} + {self.n_steps}"
-        lengths = {f"a sequence has {self.sequence_length} rows ({parts})": self.sequence_length}
-        if self.policy_arguments()["world_model_kwargs"] is not None and self.pretraining_updates > 0:
-            longest = self.pretraining_sequence_length
-            lengths[f"pretraining_sequence_length={longest}"] = longest
-        rows_needed = self.buffer_class.rows_needed(self.sequence_length, self.unroll)
-        # an agent that continues to learn has no warm-up: it plays by itself until there is enough
-        learning_starts = self.learning_starts if self.num_timesteps == 0 else None
-        for what, length in lengths.items():
-            check_length(what, length, n_envs, self.buffer_size, rows_needed, learning_starts)
-
     # --- The replay ---
+
+    @property
+    def fitted_lengths(self) -> tuple[int, int]:
+        """:return: ``burn_in`` and ``unroll``, halved until a sequence fits into the replay"""
+        rows = self.buffer_size // self.n_envs
+        return fit_lengths(self.burn_in, self.unroll, self.n_steps, rows, self.buffer_class.rows_needed)
 
     @property
     def sequence_length(self) -> int:
         """:return: The number of rows of a sequence: burn-in, learned rows, and those that the last n-step return needs"""
-        return self.burn_in + self.unroll + self.n_steps
+        return sum(self.fitted_lengths) + self.n_steps
+
+    def _describe_lengths(self) -> str:
+        """Return in words what a small replay or a short warm-up changes."""
+        text = ""
+        burn_in, unroll = self.fitted_lengths
+        if (burn_in, unroll) != (self.burn_in, self.unroll):
+            text += f" It is small: sequences have burn_in={burn_in} and unroll={unroll}."
+        length = max(self.sequence_length, 0 if self.world_model_trainer is None else self.pretraining_sequence_length)
+        if self.num_timesteps == 0 and self.learning_starts < self.n_envs * length:
+            text += f" Until it holds {length} rows of an environment, sequences and pretraining windows are shorter."
+        return text
 
     @property
     def buffer_class(self) -> type[SequenceReplayBuffer]:
@@ -348,13 +397,13 @@ class LWMDQN(DQN):
             "compression": self.compression,
         }
         if issubclass(self.buffer_class, PrioritizedSequenceReplayBuffer):
-            arguments["stride"] = self.unroll
+            arguments["stride"] = self.fitted_lengths[1]
             arguments["priority_exponent"] = self.priority_exponent
             arguments["importance_exponent"] = self.importance_exponent
         return {**arguments, **self.replay_buffer_kwargs}
 
     def _make_replay_buffer(self, buffer_size: int) -> SequenceReplayBuffer:
-        return self.buffer_class(
+        buffer = self.buffer_class(
             buffer_size,
             self.observation_space,
             self.action_space,
@@ -362,6 +411,8 @@ class LWMDQN(DQN):
             n_envs=self.n_envs,
             **self._buffer_arguments(),
         )
+        buffer.rng = self.rng
+        return buffer
 
     def replay_memory(self) -> ReplayMemory:
         """
@@ -386,8 +437,49 @@ class LWMDQN(DQN):
         """
         sentence = self.replay_memory().check()
         if self.verbose >= 1:
-            print(sentence)
+            print(sentence + self._describe_lengths())
         return self._make_replay_buffer(self.buffer_size)
+
+    @property  # type: ignore[override]
+    def replay_buffer(self) -> SequenceReplayBuffer | None:
+        """:return: The replay, allocated when it is first used; None while a loaded model has no environment"""
+        if self._replay_buffer is None and self.env is not None:
+            self._replay_buffer = self.allocate_replay()
+        return self._replay_buffer
+
+    @replay_buffer.setter
+    def replay_buffer(self, buffer: SequenceReplayBuffer | None) -> None:
+        self._replay_buffer = buffer
+
+    def add_episode(self, observations: Any, actions: Any, rewards: Any, terminated: bool = True) -> None:
+        """
+        Add an episode that was played by something else, such as a demonstration, to the replay. Call it before ``learn`` or
+        between two calls of it: the next one resets the environments if their episodes are under way.
+
+        The hidden states of the prioritised replay are those that the agent would have had in the episode.
+
+        :param observations: (T + 1, *observation shape), or a dictionary of arrays: what ``predict`` would be given, without
+            the normalisation of a VecNormalize; the final observation is the last one
+        :param actions: (T,) int
+        :param rewards: (T,) float
+        :param terminated: Whether the episode ended by a termination; if False by a time-out
+        :raises ValueError: If the lengths do not fit, a value is not finite, or there is no environment
+        """
+        actions, rewards = np.asarray(actions, dtype=np.int64), np.asarray(rewards, dtype=np.float32)
+        raw = map_observations(lambda part: part.cpu().numpy(), self.policy.obs_to_tensor(observations)[0])
+        lengths = {len(part) - 1 for part in (raw.values() if isinstance(raw, dict) else [raw])} | {len(actions), len(rewards)}
+        if len(lengths) > 1 or 0 in lengths:
+            raise ValueError(
+                f"{len(actions)} actions and {len(rewards)} rewards must come with one observation more, and with the same "
+                "number of each key of a dictionary."
+            )
+        if self.replay_buffer is None:
+            raise ValueError("The agent has no environment, and so no replay: give it one with set_env.")
+        self.finite_guard.check_step(raw, np.append(rewards, 0.0))
+        seen = raw if self._vec_normalize_env is None else self._vec_normalize_env.normalize_obs(raw)
+        if self.replay_buffer.truncate_episodes():
+            self._last_obs = None
+        self.replay_buffer.add_episode(raw, actions, rewards, terminated, self.policy.states_along(seen, actions))
 
     def load_replay_buffer(self, path: Path, truncate_last_traj: bool = True) -> None:
         """
@@ -395,7 +487,8 @@ class LWMDQN(DQN):
 
         :param path: The file that ``save_replay_buffer`` has written
         :param truncate_last_traj: Not used: ``learn`` resets the environments, which closes the episodes under way
-        :raises ValueError: If the file is not a replay buffer or was cut short, or does not fit this agent
+        :raises ValueError: If the file is not a replay buffer or was cut short, or was made with settings that cannot be
+            changed: buffer_size, unroll (of a prioritised replay), storage_device, compression; exponents can
         """
         file = open_path(path, "r", verbose=self.verbose, suffix="pkl")
         try:
@@ -411,14 +504,19 @@ class LWMDQN(DQN):
         arguments = self._buffer_arguments()
         rows = self.buffer_class.rows_needed(arguments["sequence_length"], arguments.get("stride", 1))
         expected = self._make_replay_buffer(self.n_envs * rows)
-        for name in ("__class__", "n_envs", "stride", "observation_space"):
-            value, needed = getattr(buffer, name, None), getattr(expected, name)
-            if value != needed:
+        size = self.buffer_size // self.n_envs // expected.stride * expected.stride * self.n_envs
+        needed = {"__class__": expected.__class__, "n_envs": self.n_envs, "stride": expected.stride, "total_size": size}
+        for name in ("observation_space", "storage_device", "compression"):
+            needed[name] = getattr(expected, name)
+        for name, value in needed.items():
+            if getattr(buffer, name, None) != value:
                 raise ValueError(
-                    f"The replay buffer in {path} does not fit this agent: its {name} is {value}, the agent needs {needed}."
+                    f"The replay buffer in {path} does not fit this agent: its {name.replace('total', 'buffer')} is "
+                    f"{getattr(buffer, name, None)}, the agent needs {value}. Load the agent with the same settings."
                 )
-        buffer.sequence_length = expected.sequence_length
+        buffer.take_settings(expected)
         buffer.device = self.device
+        buffer.rng = self.rng
         self.replay_buffer = buffer
 
     # --- Learning ---
@@ -445,18 +543,27 @@ class LWMDQN(DQN):
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
         # set_env may have brought others than the constructor's
-        check_environment(self.env, self.action_space)
+        check_environment(self.env, self.observation_space, self.action_space)
         if self.step_ahead and not isinstance(self.env and self.env.unwrapped, AtariVecEnv):
             raise ValueError(f"step_ahead=True needs an AtariVecEnv, not {self.env}: use step_ahead=False.")
-        if self.replay_buffer is None:
-            self.replay_buffer = self.allocate_replay()
+        assert self.replay_buffer is not None
         is_reset = reset_num_timesteps or self._last_obs is None
-        result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        if self.optimize_memory_usage and reset_num_timesteps and self.replay_buffer.written.any():
+            warnings.warn(
+                "The last trajectory in the replay buffer will be truncated, as by SB3's DQN with optimize_memory_usage=True: "
+                "use reset_num_timesteps=False to avoid that.",
+                stacklevel=3,
+            )
+        # OffPolicyAlgorithm's own would truncate it in its own kind of replay buffer
+        result = BaseAlgorithm._setup_learn(self, total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         if is_reset:
             self.replay_buffer.truncate_episodes()
             self._last_state = None
             self._sent_actions = None
             self._collected_rollout = None
+            if self._vec_normalize_env is not None:
+                assert self.env is not None
+                self._last_original_obs = original_observations(self.env)
             self.finite_guard.check_step(self._last_obs, np.zeros(self.n_envs))
         return result
 
@@ -468,6 +575,7 @@ class LWMDQN(DQN):
                 self.pretraining_sequence_length,
                 self.encoder_pretraining_updates,
                 verbose=self.verbose,
+                shows_progress=not progress_bar,
             )
             others = callback if isinstance(callback, list) else [callback]
             others = [other if isinstance(other, BaseCallback) else ConvertCallback(other) for other in others if other]
@@ -485,14 +593,13 @@ class LWMDQN(DQN):
         :raises NonFiniteError: If a loss or a gradient is not finite; on a GPU up to ``READING_INTERVAL`` updates later
         """
         assert self.replay_buffer is not None
-        if not self.replay_buffer.can_sample():
-            # just loaded without its replay buffer: play until there is a whole sequence
+        if not self.replay_buffer.can_sample(self.n_steps + 1):
+            # play until there is something to learn from
             return
         self._update_learning_rate(self.policy.optimizer)
         losses = []
         for _ in range(gradient_steps):
-            self._prioritize_new_sequences(batch_size)
-            samples = self.replay_buffer.sample(batch_size)
+            samples = self._sample_sequences(batch_size)
             if self.world_model_trainer is not None:
                 samples = self.world_model_trainer.update(samples)
             self.policy.set_training_mode(True)
@@ -508,22 +615,49 @@ class LWMDQN(DQN):
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
+    def _sample_sequences(self, batch_size: int) -> SequenceSamples:
+        """Draw sequences; while there is no whole one, the longest windows that there are, and no more than they fill."""
+        buffer = self.replay_buffer
+        assert buffer is not None
+        length = min(buffer.sequence_length, buffer.longest_window)
+        fitted_batch_size = buffer.fitted_batch_size(batch_size, length)
+        if not buffer.can_sample():
+            return self.sample_windows(fitted_batch_size, length)
+        self._prioritize_new_sequences(batch_size)
+        return buffer.sample(fitted_batch_size, self._vec_normalize_env)
+
+    def sample_windows(self, batch_size: int, sequence_length: int, within_episode: bool = False) -> SequenceSamples:
+        """
+        Draw windows from the replay, normalised as the environments normalise now.
+
+        :param batch_size: The number of windows, ``B``
+        :param sequence_length: The number of rows of a window, ``T``
+        :param within_episode: Whether each window must lie inside one episode
+        :return: (T, B) rows
+        """
+        assert self.replay_buffer is not None
+        return self.replay_buffer.sample_windows(batch_size, sequence_length, within_episode, self._vec_normalize_env)
+
     def _td_errors(self, samples: SequenceSamples) -> th.Tensor:
         """Return the (unroll, B) TD errors of samples with intrinsic rewards, see :func:`q_learning_errors`."""
-        q_values = self.q_net.q_values(samples, self.burn_in)
+        # a shorter window has a shorter burn-in, or none
+        burn_in = max(len(samples.rewards) - self.fitted_lengths[1] - self.n_steps, 0)
+        q_values = self.q_net.q_values(samples, burn_in)
         with th.no_grad():
-            target_q_values = self.q_net_target.q_values(samples, self.burn_in)
+            target_q_values = self.q_net_target.q_values(samples, burn_in)
         return q_learning_errors(
             q_values, target_q_values, samples, self.gamma, self.n_steps, self.double_q, self.value_rescaling
         )
 
     def _update_q_network(self, loss: th.Tensor) -> None:
-        """Make one optimizer step, and move the target network."""
+        """Make one optimizer step, and move the target network unless that happens at intervals."""
         remedy = f"lower learning_rate (now {self.learning_rate}) or the rewards"
         norm = self.finite_guard.backward(self.policy.optimizer, loss, "Q-network", remedy, self.max_grad_norm)
         if self.max_grad_norm is not None and self.reads_scalars:
             self.logger.record("train/grad_norm", norm.item())
         self.policy.optimizer.step()
+        if self.target_update_interval is not None:
+            return
         with th.no_grad():
             th._foreach_lerp_(list(self.q_net_target.parameters()), list(self.q_net.parameters()), self.tau)
         polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
@@ -534,14 +668,15 @@ class LWMDQN(DQN):
             return
         sequence_ids = self.replay_buffer.take_unrated(n_waiting=batch_size)
         for start in range(0, len(sequence_ids), batch_size):
-            samples = self.replay_buffer.sequences(sequence_ids[start : start + batch_size])
+            samples = self.replay_buffer.sequences(sequence_ids[start : start + batch_size], self._vec_normalize_env)
             if self.world_model_trainer is not None:
                 samples = self.world_model_trainer.relabel(samples)
             with th.no_grad():
                 self._update_priorities(samples, self._td_errors(samples))
 
     def _update_priorities(self, samples: SequenceSamples, td_errors: th.Tensor) -> None:
-        if isinstance(self.replay_buffer, PrioritizedSequenceReplayBuffer):
+        # windows without a stored hidden state are no sequences of the prioritised replay
+        if isinstance(self.replay_buffer, PrioritizedSequenceReplayBuffer) and samples.initial_states is not None:
             priorities = sequence_priorities(td_errors.detach(), self.priority_max_weight)
             self.replay_buffer.update_priorities(samples.sequence_ids, priorities)
 
@@ -603,14 +738,15 @@ class LWMDQN(DQN):
             self._collected_rollout = n_steps
 
     def _collect(self, *args: Any, **kwargs: Any) -> RolloutReturn:
-        """Collect a rollout; after an error the environments are not where the agent knows them to be."""
+        """Collect a rollout; after any exception the environments are not where the agent knows them to be."""
         try:
             return super().collect_rollouts(*args, **kwargs)
-        except NonFiniteError:
-            raise
-        except Exception as error:
+        except BaseException as error:
             # a later learn() resets the environments
             self._last_obs = self._sent_actions = None
+            if isinstance(error, NonFiniteError) or not isinstance(error, Exception):
+                # no bad state is saved, and an interruption does not wait for one
+                raise
             self.training_states.failed()
             if isinstance(error, EOFError | ConnectionError):
                 raise RuntimeError(
@@ -626,7 +762,8 @@ class LWMDQN(DQN):
         return np.array(epsilon_ladder(self.n_envs, self.exploration_eps_base, self.exploration_eps_alpha))
 
     def _on_step(self) -> None:
-        # unlike DQN's, the target network moves with the updates, not with the steps
+        if self.target_update_interval is not None:
+            super()._on_step()
         self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
         self.logger.record("rollout/exploration_rate", float(np.mean(self._exploration_epsilons())))
 
@@ -639,7 +776,9 @@ class LWMDQN(DQN):
             return actions, actions
         assert self._last_obs is not None and self._last_episode_starts is not None
         if self._last_state is None:
+            # also for a loaded agent whose environments were not reset: to it and to the replay an episode begins here
             self._last_state = self.policy.initial_state(n_envs)
+            self._last_episode_starts = np.ones(n_envs, dtype=bool)
         # the networks are stepped in the warm-up too: its sequences are stored with their hidden states
         epsilons = 1.0 if self.num_timesteps < learning_starts else self._exploration_epsilons()
         observations, _ = self.policy.obs_to_tensor(self._last_obs)
@@ -656,10 +795,17 @@ class LWMDQN(DQN):
         dones: np.ndarray,
         infos: list[dict[str, Any]],
     ) -> None:
-        next_obs = map_observations(np.copy, new_obs)
+        obs, original_obs = self._last_obs, new_obs
+        if self._vec_normalize_env is not None:
+            assert self.env is not None
+            obs, original_obs = self._last_original_obs, original_observations(self.env)
+            reward = self._vec_normalize_env.get_original_reward()
+        next_obs = map_observations(np.copy, original_obs)
         for env in np.flatnonzero(dones):
             # a VecEnv has reset this environment already
             final = infos[env]["terminal_observation"]
+            if self._vec_normalize_env is not None:
+                final = self._vec_normalize_env.unnormalize_obs(final)
             if isinstance(next_obs, dict):
                 for key, part in final.items():
                     next_obs[key][env] = part
@@ -667,8 +813,8 @@ class LWMDQN(DQN):
                 next_obs[env] = final
         self.finite_guard.check_step(next_obs, reward)
         assert isinstance(replay_buffer, SequenceReplayBuffer)
-        replay_buffer.add(self._last_obs, next_obs, buffer_action, reward, dones, infos, self._last_state, self._next_state)
-        self._last_obs = new_obs
+        replay_buffer.add(obs, next_obs, buffer_action, reward, dones, infos, self._last_state, self._next_state)
+        self._last_obs, self._last_original_obs = new_obs, original_obs
         self._last_episode_starts = dones
         self._last_state = self._next_state
         if self.step_ahead and self.num_timesteps < self._total_timesteps:
@@ -705,9 +851,17 @@ class LWMDQN(DQN):
         :param args: The other arguments of :meth:`stable_baselines3.DQN.load`
         :param kwargs: The keyword arguments of :meth:`stable_baselines3.DQN.load`
         :return: The agent
-        :raises ValueError: If the file is not a model of LWM-DQN or was cut short; names the file
+        :raises ValueError: If the file is not a model of LWM-DQN or was cut short, or an argument would change the networks;
+            names the file
         """
-        old_policy = check_model_file(path)
+        data = check_model_file(path)
+        for name in NETWORK_ARGUMENTS:
+            if name in kwargs and kwargs[name] != data.get(name, kwargs[name]):
+                raise ValueError(
+                    f"{name}={kwargs[name]!r}: {path} holds the networks of an agent with {name}={data[name]!r}, which cannot "
+                    f"be changed. Leave {name} out, or train a new agent."
+                )
+        old_policy = policy_of_version_0_1(data)
         if old_policy is not None:
             custom_objects = {"policy_class": cls.policy_aliases[old_policy], **(kwargs.get("custom_objects") or {})}
             kwargs["custom_objects"] = custom_objects
@@ -821,10 +975,14 @@ class LWMDQN(DQN):
         if not knows_environments:
             self._last_obs = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """:return: What a copy or a pickled agent has: all but the logger, whose files and streams belong to this one"""
+        return {**{name: value for name, value in vars(self).items() if name != "_logger"}, "_custom_logger": False}
+
     def _excluded_save_params(self) -> list[str]:
         # SB3 resets the environments of a loaded model, which begins new episodes with new hidden states
         acting = ["_last_state", "_next_state", "_sent_actions", "_collected_rollout"]
-        runtime = ["finite_guard", "training_states", "world_model_trainer", "batch_norm_stats", "batch_norm_stats_target"]
+        runtime = ["rng", "torch_rng", "finite_guard", "training_states", "world_model_trainer", "_replay_buffer"]
         return [*super()._excluded_save_params(), *acting, *runtime]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:

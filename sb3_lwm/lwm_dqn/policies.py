@@ -17,7 +17,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
 from sb3_lwm.common.cnn import ImageCNN
-from sb3_lwm.common.exploration import explore
+from sb3_lwm.common.exploration import agent_generator, explore
 from sb3_lwm.common.type_aliases import RecurrentState, map_observations
 from sb3_lwm.lwm_dqn.q_network import RecurrentQNetwork
 from sb3_lwm.world_model import LatentWorldModel
@@ -75,6 +75,11 @@ class LWMPolicy(DQNPolicy):
         mixed_precision: bool,
         compile_networks: bool,
     ) -> None:
+        if net_arch is not None and not all(isinstance(size, int) for size in net_arch):
+            raise ValueError(
+                f"net_arch={net_arch!r}: it must be a list of layer sizes, such as [64, 64]. There is one Q-network, no actor "
+                "and critic; the sizes of the world model are in world_model_kwargs."
+            )
         is_cnn = issubclass(features_extractor_class, NatureCNN)
         self.gru_hidden_size = gru_hidden_size or (512 if is_cnn else 128)
         self.dueling = dueling
@@ -84,6 +89,8 @@ class LWMPolicy(DQNPolicy):
         self.evaluation_eps = evaluation_eps
         self.mixed_precision = mixed_precision
         self.compile_networks = compile_networks
+        # an agent puts its own here
+        self.rng = agent_generator(None)
         if optimizer_kwargs is None:
             optimizer_kwargs = {"eps": 1e-3} if issubclass(optimizer_class, th.optim.Adam) else {}
         if net_arch is None:
@@ -139,6 +146,46 @@ class LWMPolicy(DQNPolicy):
         last_actions = th.zeros(n_envs, dtype=th.int64, device=self.device)
         return RecurrentState(hidden, model_hidden, predicted_latents, last_actions)
 
+    @th.no_grad()
+    def step(
+        self,
+        observations: PyTorchObs,
+        state: RecurrentState,
+        episode_starts: th.Tensor,
+        actions: th.Tensor | None = None,
+    ) -> tuple[th.Tensor, RecurrentState]:
+        """
+        One step of all environments, in PyTorch alone: to read Q-values along an episode, to trace, and to export.
+        :meth:`act` and :meth:`predict` compute the same; evaluation mode is for the caller to set.
+
+        :param observations: (B, *observation shape)
+        :param state: The hidden states before them, :meth:`initial_state` at first
+        :param episode_starts: (B,) bool, environments whose episode begins here
+        :param actions: (B,) int64, the actions that are taken; by default the greedy ones
+        :return: (B, A) float Q-values, which with value rescaling are ``h(Q)``, see
+            :func:`~sb3_lwm.lwm_dqn.td_learning.unrescale_value`; and the hidden states after the step, whose
+            ``last_actions`` are the actions
+        """
+        memories, latents = self._observe(observations, state, episode_starts)
+        if actions is None:
+            actions = self.q_net.head.greedy_actions(memories)
+        return self.q_net.head(memories), self._advance(state, memories, latents, episode_starts, actions)
+
+    def states_along(self, observations: Any, actions: np.ndarray) -> list[RecurrentState]:
+        """
+        :param observations: (T + 1, *observation shape) array of one episode, or a dictionary of arrays
+        :param actions: (T,) int64, the actions of the episode
+        :return: The hidden states before each of the T + 1 observations
+        """
+        self.set_training_mode(False)
+        rows = self.obs_to_tensor(observations)[0]
+        states = [self.initial_state(1)]
+        for row, action in enumerate(th.as_tensor(actions, device=self.device).split(1)):
+            observation = map_observations(lambda part, row=row: part[row : row + 1], rows)
+            starts = th.full((1,), row == 0, device=self.device)
+            states.append(self.step(observation, states[-1], starts, action)[1])
+        return states
+
     @th.inference_mode()
     def act(
         self,
@@ -156,6 +203,17 @@ class LWMPolicy(DQNPolicy):
         :param epsilons: (B,) float or one for all, probability of a uniformly random action
         :return: (B,) int64 actions, and the memory after them
         """
+        memories, latents = self._observe(observations, state, episode_starts)
+        greedy_actions = self.q_net.head.greedy_actions(memories).cpu().numpy()
+        actions = explore(greedy_actions, epsilons, self.q_net.n_actions, self.rng)
+        # a copy: the caller may write into the actions
+        last_actions = th.tensor(actions, device=self.device)
+        return actions, self._advance(state, memories, latents, episode_starts, last_actions)
+
+    def _observe(
+        self, observations: PyTorchObs, state: RecurrentState, episode_starts: th.Tensor
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """Return the Q-network's memory after (B, ...) observations, and their latents."""
         starts = episode_starts.unsqueeze(0)
         latents, intrinsic_rewards = state.predicted_latents, th.zeros_like(starts, dtype=th.float32)
         if self.world_model is not None:
@@ -167,17 +225,24 @@ class LWMPolicy(DQNPolicy):
             intrinsic_rewards,
             starts,
             state.hidden,
-        )[0]
-        actions = explore(self.q_net.head.greedy_actions(memories).cpu().numpy(), epsilons, self.q_net.n_actions)
-        # a copy: the caller may write into the actions
-        last_actions = th.tensor(actions, device=self.device)
-        predicted_latents, model_hidden = state.predicted_latents, state.model_hidden
-        if self.world_model is not None:
-            predictions, model_hidden = self.world_model.expect(
-                latents.unsqueeze(0), last_actions.unsqueeze(0), state.model_hidden, starts
-            )
-            predicted_latents = predictions[0]
-        return actions, RecurrentState(memories, model_hidden, predicted_latents, last_actions)
+        )
+        return memories[0], latents
+
+    def _advance(
+        self,
+        state: RecurrentState,
+        memories: th.Tensor,
+        latents: th.Tensor,
+        episode_starts: th.Tensor,
+        actions: th.Tensor,
+    ) -> RecurrentState:
+        """Return the hidden states after (B,) actions."""
+        if self.world_model is None:
+            return RecurrentState(memories, state.model_hidden, state.predicted_latents, actions)
+        predictions, model_hidden = self.world_model.expect(
+            latents.unsqueeze(0), actions.unsqueeze(0), state.model_hidden, episode_starts.unsqueeze(0)
+        )
+        return RecurrentState(memories, model_hidden, predictions[0], actions)
 
     def predict(  # type: ignore[override]
         self,
@@ -193,7 +258,7 @@ class LWMPolicy(DQNPolicy):
         :param state: what the last call returned; None at the start
         :param episode_start: (B,) bool, environments whose episode begins here, by default none
         :param deterministic: if False, ``evaluation_eps`` of the actions are random
-        :return: the action or actions, and the memory to give to the next call
+        :return: The action, an array of shape (), or (B,) actions; and the memory to give to the next call
         :raises ValueError: if the state is of another number of environments
         """
         self.set_training_mode(False)
@@ -221,14 +286,14 @@ class LWMPolicy(DQNPolicy):
         starts = th.as_tensor(episode_start.reshape(n_envs), device=self.device)
         actions, tensors = self.act(observations, tensors, starts, 0.0 if deterministic else self.evaluation_eps)
         arrays = RecurrentState(*(part.cpu().numpy() for part in tensors))
-        return (actions if is_vectorized else actions[0]), arrays
+        return (actions if is_vectorized else actions.squeeze(axis=0)), arrays
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
-        """The answer to the first observation of an episode; ``predict`` and ``act`` carry the memory."""
-        n_envs = len(next(iter(observation.values())) if isinstance(observation, dict) else observation)
+        """The greedy answer to the first observation of an episode; ``predict``, ``act`` and ``step`` carry the memory."""
+        parts = list(observation.values()) if isinstance(observation, dict) else [observation]
+        n_envs = parts[0].shape[0]
         starts = th.ones(n_envs, dtype=th.bool, device=self.device)
-        epsilon = 0.0 if deterministic else self.evaluation_eps
-        return self.act(observation, self.initial_state(n_envs), starts, epsilon)[1].last_actions
+        return self.step(observation, self.initial_state(n_envs), starts)[1].last_actions
 
     def set_training_mode(self, mode: bool) -> None:
         """
@@ -250,6 +315,30 @@ class LWMPolicy(DQNPolicy):
             "mixed_precision": self.mixed_precision,
             "compile_networks": self.compile_networks,
         }
+
+
+class PolicyStep(nn.Module):
+    """
+    :meth:`LWMPolicy.step` as a module of plain tensors, to be traced or exported. It shares the policy's weights.
+
+    :param policy: The policy, which is put into evaluation mode
+    """
+
+    def __init__(self, policy: LWMPolicy) -> None:
+        super().__init__()
+        self.policy = policy
+        self.eval()
+
+    def forward(self, observations: PyTorchObs, episode_starts: th.Tensor, *state: th.Tensor) -> tuple[th.Tensor, ...]:
+        """
+        :param observations: (B, *observation shape)
+        :param episode_starts: (B,) bool, environments whose episode begins here
+        :param state: The four parts of the hidden states before them, :meth:`LWMPolicy.initial_state` at first
+        :return: (B, A) float Q-values, and the four parts of the hidden states after the greedy step; the last part are the
+            greedy actions, (B,) int64
+        """
+        q_values, next_state = self.policy.step(observations, RecurrentState(*state), episode_starts)
+        return q_values, *next_state
 
 
 def _check_frames(space: spaces.Space, observation: Any) -> None:

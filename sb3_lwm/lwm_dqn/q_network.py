@@ -1,9 +1,12 @@
 """The recurrent dueling Q-network."""
 
+from typing import Any
+
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.policies import BaseModel
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN, create_mlp
+from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
 from sb3_lwm.common.cnn import in_chunks
@@ -48,7 +51,7 @@ class DuelingHead(nn.Module):
         return self.advantage(memories).argmax(dim=-1)
 
 
-class RecurrentQNetwork(BaseModel):
+class RecurrentQNetwork(BasePolicy):
     """
     Features of (observation, last action, intrinsic reward) -> layers -> GRU -> dueling head (LWM, section 5).
 
@@ -82,12 +85,36 @@ class RecurrentQNetwork(BaseModel):
         super().__init__(
             observation_space, action_space, features_extractor=features_extractor, normalize_images=normalize_images
         )
+        self.features_dim = features_dim
+        self.net_arch = net_arch
+        self.activation_fn = activation_fn
         self.n_actions = int(action_space.n)
         self.intrinsic_reward_input = intrinsic_reward_input
         inputs = features_dim + self.n_actions + int(intrinsic_reward_input)
         self.embedding = nn.Sequential(*create_mlp(inputs, -1, net_arch, activation_fn))
         self.memory = ResettableGRU(net_arch[-1] if net_arch else inputs, gru_hidden_size)
         self.head = DuelingHead(gru_hidden_size, gru_hidden_size, self.n_actions, dueling)
+
+    def forward(self, obs: PyTorchObs) -> th.Tensor:
+        """
+        Q-values of the first observations of episodes; :meth:`LWMPolicy.step` carries the hidden states along an episode.
+
+        :param obs: (B, *observation shape)
+        :return: (B, A) float; with value rescaling ``h(Q)``
+        """
+        starts = th.ones(1, len(next(iter(obs.values())) if isinstance(obs, dict) else obs), dtype=th.bool, device=self.device)
+        hidden = th.zeros(starts.shape[1], self.memory.hidden_size, device=self.device)
+        observations = map_observations(lambda part: part.unsqueeze(0), obs)
+        # no action and no reward came before
+        return self.head(self.remember(observations, th.zeros_like(starts, dtype=th.int64), starts.float(), starts, hidden)[0])
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
+        return self(observation).argmax(dim=-1)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        ours = ("features_extractor", "features_dim", "net_arch", "activation_fn", "intrinsic_reward_input")
+        sizes = {"gru_hidden_size": self.memory.hidden_size, "dueling": self.head.value is not None}
+        return {**super()._get_constructor_parameters(), **sizes, **{name: getattr(self, name) for name in ours}}
 
     def remember(
         self,

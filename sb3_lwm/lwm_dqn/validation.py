@@ -7,6 +7,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
+from sb3_lwm.lwm_dqn.normalization import check_normalization
 from sb3_lwm.replay import SequenceReplayBuffer
 from sb3_lwm.world_model.objectives import OBJECTIVES
 
@@ -21,6 +22,11 @@ def _at_least(lowest: int) -> tuple[str, Callable[[Any], bool]]:
     return f"an integer >= {lowest}", lambda value: _is_integer(value, lowest)
 
 
+def _or_none(words: str, is_allowed: Callable[[Any], bool]) -> tuple[str, Callable[[Any], bool]]:
+    """Return the rule of an argument that may be left out."""
+    return f"{words}, or None", lambda value: value is None or is_allowed(value)
+
+
 _SWITCH = ("True or False", lambda value: isinstance(value, bool))
 _SHARE = ("in [0, 1]", lambda value: 0.0 <= value <= 1.0)
 _NOT_NEGATIVE = (">= 0", lambda value: value >= 0.0)
@@ -30,12 +36,13 @@ _BOUND = ("> 0, or None for no clipping", lambda value: value is None or value >
 RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(("double_q", "dueling", "value_rescaling", "prioritized_replay", "use_world_model"), _SWITCH),
     **dict.fromkeys(("intrinsic_reward_input", "step_ahead", "mixed_precision", "compile_networks"), _SWITCH),
-    **dict.fromkeys(("burn_in", "learning_starts", "pretraining_updates", "encoder_pretraining_updates"), _at_least(0)),
+    **dict.fromkeys(("burn_in", "learning_starts"), _at_least(0)),
+    **dict.fromkeys(("pretraining_updates", "encoder_pretraining_updates"), _or_none(*_at_least(0))),
+    "target_update_interval": _or_none(*_at_least(1)),
     **dict.fromkeys(("unroll", "n_steps", "batch_size", "buffer_size", "pretraining_batch_size"), _at_least(1)),
     "pretraining_sequence_length": _at_least(2),
     "encoder_objective": (f"one of {', '.join(OBJECTIVES)}", lambda value: value in OBJECTIVES),
-    "tau": ("in (0, 1]", lambda value: 0.0 < value <= 1.0),
-    **dict.fromkeys(("gamma", "priority_max_weight", "evaluation_eps"), _SHARE),
+    **dict.fromkeys(("tau", "gamma", "priority_max_weight", "evaluation_eps"), _SHARE),
     **dict.fromkeys(("exploration_initial_eps", "exploration_final_eps"), _SHARE),
     "exploration_eps_base": ("in (0, 1), or None for the schedule", lambda value: value is None or 0.0 < value < 1.0),
     **dict.fromkeys(("priority_exponent", "importance_exponent", "exploration_eps_alpha"), _NOT_NEGATIVE),
@@ -71,19 +78,36 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         raise ValueError(f"n_steps={n_steps} must be smaller than unroll={unroll}: lower n_steps or raise unroll.")
 
 
-def check_environment(env: VecEnv | None, action_space: spaces.Space) -> None:
+def check_observation_space(space: spaces.Space) -> None:
+    """
+    :param space: The observation space
+    :raises ValueError: If the networks or the replay cannot take its observations; names the part and a remedy
+    """
+    parts = (
+        {f"The part {key!r} of the observation space": part for key, part in space.items()}
+        if isinstance(space, spaces.Dict)
+        else {"The observation space": space}
+    )
+    if not parts:
+        raise ValueError("The observation space is an empty Dict: the agent needs something to observe.")
+    remedy = "use gymnasium.wrappers.FlattenObservation"
+    for what, part in parts.items():
+        if not isinstance(part, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+            raise ValueError(f"{what} is {part}: it must be a Box, Discrete, MultiDiscrete or MultiBinary, {remedy}.")
+        if isinstance(part, spaces.Box) and 0 in (len(part.shape), *part.shape):
+            raise ValueError(f"{what} is {part}: a Box must have at least one value, and one axis; for shape () {remedy}.")
+
+
+def check_environment(env: VecEnv | None, observation_space: spaces.Space, action_space: spaces.Space) -> None:
     """
     :param env: The environments; None for a model that is loaded to act
+    :param observation_space: The observation space
     :param action_space: The action space
     :raises ValueError: If the agent cannot learn from the environments
     """
+    check_observation_space(observation_space)
     if env is not None and unwrap_vec_normalize(env) is not None:
-        raise ValueError(
-            "VecNormalize changes its statistics while old observations and rewards wait in the replay, which sequences with "
-            "a memory cannot follow. Remove it (in the Zoo: drop `normalize` from the hyperparameters): the world model "
-            "standardises what it sees by itself, and gymnasium.wrappers.TransformObservation or TransformReward scale by "
-            "constants."
-        )
+        check_normalization(env)
     if isinstance(action_space, spaces.Discrete) and action_space.start != 0:
         raise ValueError(
             f"The action space {action_space} does not start at 0: wrap the environment in "
@@ -91,26 +115,33 @@ def check_environment(env: VecEnv | None, action_space: spaces.Space) -> None:
         )
 
 
-def check_length(what: str, length: int, n_envs: int, buffer_size: int, rows_needed: int, learning_starts: int | None) -> None:
+def fit_lengths(burn_in: int, unroll: int, n_steps: int, rows: int, rows_needed: Callable[[int, int], int]) -> tuple[int, int]:
     """
-    Check that the replay can hold a window, and that the warm-up collects one.
+    Halve the burn-in and the unroll until a sequence fits into a replay.
 
-    :param what: The description of the window
-    :param length: The number of its rows
-    :param n_envs: The number of environments
-    :param buffer_size: The number of rows of the replay buffer, all environments together
-    :param rows_needed: The number of rows that the buffer needs for each environment in any case
-    :param learning_starts: The number of steps of the warm-up; None for an agent that has had one
-    :raises ValueError: If one of the two is too short
+    :param burn_in: The number of rows before the learned ones
+    :param unroll: The number of learned rows
+    :param n_steps: The number of rows after them
+    :param rows: The number of rows that the replay has for each environment
+    :param rows_needed: A function from the length of a sequence and its unroll to the number of rows that it needs
+    :return: The burn-in and the unroll that fit; 0 and 1 if nothing does
     """
-    needed = n_envs * max(length, rows_needed)
-    if buffer_size < needed:
-        raise ValueError(
-            f"buffer_size={buffer_size} is {buffer_size // n_envs} rows for each of {n_envs} environments, "
-            f"{what}: use buffer_size >= {needed}, or shorter sequences."
-        )
-    if learning_starts is not None and learning_starts < n_envs * length:
-        raise ValueError(
-            f"learning_starts={learning_starts} is {learning_starts // n_envs} steps of each of {n_envs} "
-            f"environments, {what}: use learning_starts >= {n_envs * length}, or shorter sequences."
-        )
+    while rows_needed(burn_in + unroll + n_steps, unroll) > rows and (burn_in, unroll) != (0, 1):
+        burn_in, unroll = burn_in // 2, max(unroll // 2, 1)
+    return burn_in, unroll
+
+
+def check_buffer_size(buffer_size: int, n_envs: int, shortest: int, encoder_window: int) -> None:
+    """
+    :param buffer_size: The number of rows of the replay buffer, all environments together
+    :param n_envs: The number of environments
+    :param shortest: The number of rows of the shortest sequence that can be learned from
+    :param encoder_window: The number of rows of the windows that the encoder of images learns from; 0 if there is none
+    :raises ValueError: If the replay of an environment cannot hold them
+    """
+    for length, what in ((shortest, "an n-step return"), (encoder_window, "a window of encoder_objective")):
+        if buffer_size // n_envs < length:
+            raise ValueError(
+                f"buffer_size={buffer_size} is {buffer_size // n_envs} rows for each of {n_envs} environments, {what} needs "
+                f"{length}: use buffer_size >= {n_envs * length}."
+            )

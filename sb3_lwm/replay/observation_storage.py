@@ -44,6 +44,8 @@ class ObservationStorage(ABC):
     :param space: of one observation; no Dict, each of whose keys has a storage of its own
     """
 
+    compression: str | None = None
+
     def __init__(self, rows: int, n_envs: int, space: spaces.Space) -> None:
         self.rows = rows
         self.n_envs = n_envs
@@ -68,6 +70,11 @@ class ObservationStorage(ABC):
         :param device: of the result
         :return: (\\*places.shape, \\*observation shape), a copy, of the space's dtype
         """
+
+    @property
+    def storage_device(self) -> str:
+        """:return: The type of the device that holds the observations"""
+        return "cpu"
 
     @property
     @abstractmethod
@@ -159,6 +166,10 @@ class TorchStorage(ObservationStorage):
     def take(self, places: np.ndarray, device: th.device) -> th.Tensor:
         rows = self.tensor.index_select(0, to_device(places.ravel(), self.tensor.device))
         return rows.view(_torch_dtype(self.dtype)).reshape(*places.shape, *self.shape).to(device)
+
+    @property
+    def storage_device(self) -> str:
+        return self.tensor.device.type
 
     @property
     def nbytes(self) -> int:

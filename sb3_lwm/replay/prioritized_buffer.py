@@ -19,6 +19,8 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
     actor had before the first row is stored with them. A sequence is drawn with probability proportional to
     ``p^priority_exponent``, once it has been given a priority.
 
+    A stored memory is as old as its sequence: the networks, and the statistics of a VecNormalize, have changed since.
+
     :param stride: rows between the starts of two sequences of one environment
     :param priority_exponent: 0 draws uniformly, 1 in proportion to the priorities
     :param importance_exponent: importance weights are ``(p^priority_exponent)^-importance_exponent`` divided by the
@@ -79,7 +81,10 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         starting = np.flatnonzero(self.written[envs] % self.stride == 0)
         if len(starting) > 0:
             if states is None:
-                raise ValueError("The prioritised replay stores the actor's memory: add(..., states=..., next_states=...).")
+                raise ValueError(
+                    "The prioritised replay stores the actor's memory: add(..., states=..., next_states=...), or "
+                    "LWMDQN.add_episode, which computes it."
+                )
             slots = self.written[envs[starting]] // self.stride % len(self.weights)
             self.weights[slots, envs[starting]] = 0.0
             self._store_states(slots, envs[starting], RecurrentState(*(part[starting] for part in states)))
@@ -144,7 +149,7 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         Draw sequences by priority, with the memory stored at their start and with importance weights.
 
         :param batch_size: number of sequences, ``B``
-        :param env: Not used
+        :param env: The VecNormalize whose present statistics normalise observations and rewards
         :return: ``sequence_length`` rows of ``B`` sequences
         :raises ValueError: If no sequence has a priority yet
         """
@@ -153,23 +158,45 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         if cumulative[-1] <= 0.0:
             raise ValueError("No sequence has a priority yet: give those of take_unrated() to update_priorities() first.")
         # side="right" never finds a sequence of weight 0
-        drawn = np.searchsorted(cumulative, np.random.rand(batch_size) * cumulative[-1], side="right")
+        drawn = np.searchsorted(cumulative, self.rng.random(batch_size) * cumulative[-1], side="right")
         importance = self.weights.reshape(-1)[drawn] ** -self.importance_exponent
         importance_weights = to_device((importance / importance.max()).astype(np.float32), self.device)
-        return self.sequences(drawn)._replace(importance_weights=importance_weights)
+        return self.sequences(drawn, env)._replace(importance_weights=importance_weights)
 
-    def sequences(self, sequence_ids: np.ndarray) -> SequenceSamples:
+    def sequences(self, sequence_ids: np.ndarray, env: VecNormalize | None = None) -> SequenceSamples:
         """
         :param sequence_ids: (B,) int
+        :param env: The VecNormalize whose present statistics normalise observations and rewards
         :return: these sequences, with the memory stored at their start and importance weights of 1
         """
         assert self.states is not None
         slots, envs = np.divmod(sequence_ids, self.n_envs)
-        samples = self._gather(slots * self.stride, envs, self.sequence_length)
+        samples = self._gather(slots * self.stride, envs, self.sequence_length, env)
         starts = self._take(self.episode_starts, slots * self.stride * self.n_envs + envs)
         samples.episode_starts[0] = starts
         states = RecurrentState(*(self._take(part, sequence_ids) for part in self.states))
         return samples._replace(initial_states=states, sequence_ids=sequence_ids)
+
+    def take_settings(self, other: SequenceReplayBuffer) -> None:
+        """
+        Take over the settings that can be changed when there are rows already.
+
+        :param other: A buffer of the same class with the same stride
+        :raises ValueError: If the priorities of the rows are not known, because their exponent was 0
+        """
+        assert isinstance(other, PrioritizedSequenceReplayBuffer)
+        super().take_settings(other)
+        self._store_priorities()
+        if self.priority_exponent != other.priority_exponent:
+            if self.priority_exponent == 0.0:
+                raise ValueError(
+                    f"priority_exponent={other.priority_exponent}: the replay buffer was filled with priority_exponent=0, "
+                    "which keeps no priorities. Load the agent with priority_exponent=0."
+                )
+            is_rated = self.weights > 0.0
+            self.weights[is_rated] **= other.priority_exponent / self.priority_exponent
+        self.priority_exponent = other.priority_exponent
+        self.importance_exponent = other.importance_exponent
 
     def __getstate__(self) -> dict[str, Any]:
         # tensors on a GPU could not be unpickled without one

@@ -9,7 +9,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_lwm.common.type_aliases import RecurrentState, SequenceSamples, map_observations
-from sb3_lwm.replay.observation_storage import ObservationStorage, gather, make_storage
+from sb3_lwm.replay.observation_storage import ObservationStorage, gather, make_storage, to_device
 
 
 class BlockSeries(NamedTuple):
@@ -23,7 +23,8 @@ class SequenceReplayBuffer(ReplayBuffer):
     """
     Replay buffer that stores every observation once and returns windows of consecutive rows, each with the same chance.
 
-    A row holds an observation, the action taken there and the reward it brought. The last observation of an episode gets a
+    A row holds an observation, the action taken there and the reward it brought, none of them normalised: a VecNormalize
+    does that with its present statistics when rows are sampled. The last observation of an episode gets a
     row of its own (a *final* row), so that a time-out can bootstrap from it and the world model learns it; environments
     therefore fill their part of the buffer at their own pace. A window never crosses the place where the next row will be
     written; episodes may change inside it, ``episode_starts`` and ``finals`` say where.
@@ -33,12 +34,12 @@ class SequenceReplayBuffer(ReplayBuffer):
     :param action_space: Discrete
     :param device: of the sampled tensors
     :param n_envs: number of parallel environments
-    :param optimize_memory_usage: must be False: observations are never stored twice anyway
+    :param optimize_memory_usage: Not used: observations are never stored twice anyway
     :param handle_timeout_termination: if False, a time-out counts as a termination
     :param sequence_length: rows of a sampled window
     :param storage_device: where the observations lie, ``"cpu"`` (host memory) or ``"cuda"``; all the rest is in host memory
     :param compression: of the observations in host memory, without loss: None or ``"zstd"``
-    :raises ValueError: if a sequence does not fit, ``optimize_memory_usage`` is set, or the storage is none
+    :raises ValueError: If a sequence does not fit, or there is no such storage
     :raises ImportError: if the package of the compression is missing
     """
 
@@ -68,9 +69,7 @@ class SequenceReplayBuffer(ReplayBuffer):
     ) -> None:
         # ReplayBuffer itself would allocate a second array, for the next observations
         super(ReplayBuffer, self).__init__(buffer_size, observation_space, action_space, device, n_envs)
-        if optimize_memory_usage:
-            raise ValueError("optimize_memory_usage=True: leave it at False, each observation is stored once as it is.")
-        self.optimize_memory_usage = False
+        self.optimize_memory_usage = optimize_memory_usage
         self.handle_timeout_termination = handle_timeout_termination
         self.sequence_length = sequence_length
         # a whole number of strides: sequences keep their places when the buffer wraps around
@@ -93,6 +92,8 @@ class SequenceReplayBuffer(ReplayBuffer):
         self.finals = np.zeros(shape, dtype=bool)
         self.terminations = np.zeros(shape, dtype=bool)
         self._envs = np.arange(n_envs)
+        # an agent puts its own here
+        self.rng = np.random.default_rng()
         self.reset()
 
     @classmethod
@@ -148,32 +149,64 @@ class SequenceReplayBuffer(ReplayBuffer):
         :param next_states: memory after ``obs``, likewise
         """
         done = np.asarray(done, dtype=bool)
-        rows = self._next_rows(self._envs, states)
-        self._write_observations(rows, self._envs, obs)
-        self.actions[rows, self._envs] = np.asarray(action).reshape(self.n_envs)
-        self.rewards[rows, self._envs] = reward
-        self.episode_starts[rows, self._envs] = self._next_is_start
-        self.finals[rows, self._envs] = False
-        self.terminations[rows, self._envs] = False
+        self._write(self._envs, obs, np.asarray(action).reshape(self.n_envs), reward, self._next_is_start, states)
         self._next_is_start = done.copy()
         ended = np.flatnonzero(done)
         if len(ended) > 0:
-            self._add_finals(ended, next_obs, infos, next_states)
-        self.pos = int(self.written.max() % self.buffer_size)
-        self.full = bool(self.written.min() >= self.buffer_size)
+            timeouts = [self.handle_timeout_termination and infos[env].get("TimeLimit.truncated", False) for env in ended]
+            finals = map_observations(lambda array: np.asarray(array)[ended], next_obs)
+            final_states = None if next_states is None else RecurrentState(*(part[ended] for part in next_states))
+            self._write_finals(ended, finals, np.logical_not(timeouts), final_states)
+        self._count_rows()
 
-    def _add_finals(
-        self, envs: np.ndarray, next_obs: Any, infos: list[dict[str, Any]], next_states: RecurrentState | None
+    def add_episode(
+        self, observations: Any, actions: np.ndarray, rewards: np.ndarray, terminated: bool, states: list[RecurrentState]
     ) -> None:
-        states = None if next_states is None else RecurrentState(*(part[envs] for part in next_states))
+        """
+        Store a whole episode among the rows of the environment that has the fewest.
+
+        :param observations: (T + 1, *observation shape) array, or a dictionary of arrays
+        :param actions: (T,) int
+        :param rewards: (T,) float
+        :param terminated: Whether the episode ended by a termination; if False by a time-out
+        :param states: The hidden states before each observation, of one environment; kept by the prioritised buffer only
+        :raises ValueError: If an episode of any environment is under way
+        """
+        if not self._next_is_start.all():
+            raise ValueError("An episode is under way: close it first with truncate_episodes, and reset the environments.")
+        env = np.array([np.argmin(self.written)])
+        rows = [map_observations(lambda part, row=row: part[row : row + 1], observations) for row in range(len(states))]
+        for row, action in enumerate(actions):
+            self._write(env, rows[row], action, rewards[row], row == 0, states[row])
+        self._write_finals(env, rows[-1], terminated or not self.handle_timeout_termination, states[-1])
+        self._count_rows()
+
+    def _write(
+        self, envs: np.ndarray, observations: Any, actions: Any, rewards: Any, starts: Any, states: RecurrentState | None
+    ) -> None:
+        """Write the next row of each of these environments."""
         rows = self._next_rows(envs, states)
-        self._write_observations(rows, envs, map_observations(lambda array: np.asarray(array)[envs], next_obs))
+        self._write_observations(rows, envs, observations)
+        self.actions[rows, envs] = actions
+        self.rewards[rows, envs] = rewards
+        self.episode_starts[rows, envs] = starts
+        self.finals[rows, envs] = False
+        self.terminations[rows, envs] = False
+
+    def _write_finals(self, envs: np.ndarray, observations: Any, terminations: Any, states: RecurrentState | None) -> None:
+        """Write the final row of each of these environments."""
+        rows = self._next_rows(envs, states)
+        self._write_observations(rows, envs, observations)
         self.actions[rows, envs] = 0
         self.rewards[rows, envs] = 0.0
         self.episode_starts[rows, envs] = False
         self.finals[rows, envs] = True
-        timeouts = [self.handle_timeout_termination and infos[env].get("TimeLimit.truncated", False) for env in envs]
-        self.terminations[rows, envs] = np.logical_not(timeouts)
+        self.terminations[rows, envs] = terminations
+
+    def _count_rows(self) -> None:
+        """Keep the attributes that SB3's replay buffers have."""
+        self.pos = int(self.written.max() % self.buffer_size)
+        self.full = bool(self.written.min() >= self.buffer_size)
 
     def _next_rows(self, envs: np.ndarray, states: RecurrentState | None) -> np.ndarray:
         """
@@ -194,10 +227,12 @@ class SequenceReplayBuffer(ReplayBuffer):
         else:
             self.observations.write(rows, envs, observations)
 
-    def truncate_episodes(self) -> None:
+    def truncate_episodes(self) -> bool:
         """
         Close the episodes that are under way, because their environments are about to be reset from outside: the last
         row of each becomes its final observation, as after a time-out.
+
+        :return: Whether there were any
         """
         envs = np.flatnonzero(~self._next_is_start)
         rows = (self.written[envs] - 1) % self.buffer_size
@@ -205,45 +240,65 @@ class SequenceReplayBuffer(ReplayBuffer):
         self.rewards[rows, envs] = 0.0
         self.actions[rows, envs] = 0
         self._next_is_start[:] = True
+        return len(envs) > 0
+
+    @property
+    def longest_window(self) -> int:
+        """:return: The number of rows of the longest window that there is"""
+        return int(min(self.written.max(), self.buffer_size))
+
+    def fitted_batch_size(self, batch_size: int, sequence_length: int) -> int:
+        """
+        :param batch_size: The number of windows that are asked for
+        :param sequence_length: The number of rows of a window
+        :return: That number, or fewer windows so that a batch has no more rows than the buffer; at least 2, which batch
+            normalisation needs
+        """
+        rows = int(np.minimum(self.written, self.buffer_size).sum())
+        return min(batch_size, max(rows // sequence_length, 2))
 
     def can_sample(self, sequence_length: int | None = None) -> bool:
         """
         :param sequence_length: rows of a window, by default ``self.sequence_length``
         :return: whether there is at least one window of this length
         """
-        return bool(min(self.written.max(), self.buffer_size) >= (sequence_length or self.sequence_length))
+        return self.longest_window >= (sequence_length or self.sequence_length)
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> SequenceSamples:  # type: ignore[override]
         """
         Draw sequences for the agent.
 
         :param batch_size: number of sequences, ``B``
-        :param env: Not used
+        :param env: The VecNormalize whose present statistics normalise observations and rewards
         :return: ``sequence_length`` rows of ``B`` sequences
         :raises ValueError: If there is no whole sequence yet
         """
-        return self.sample_windows(batch_size, self.sequence_length)
+        return self.sample_windows(batch_size, self.sequence_length, env=env)
 
-    def sample_windows(self, batch_size: int, sequence_length: int, within_episode: bool = False) -> SequenceSamples:
+    def sample_windows(
+        self, batch_size: int, sequence_length: int, within_episode: bool = False, env: VecNormalize | None = None
+    ) -> SequenceSamples:
         """
         Draw windows uniformly: any environment, any start. Their memory starts from zero.
 
         :param batch_size: number of windows, ``B``
         :param sequence_length: rows of a window, ``T``
         :param within_episode: only windows that lie inside one episode, each with the same chance
+        :param env: The VecNormalize whose present statistics normalise observations and rewards
         :return: (T, B) rows
         :raises ValueError: if no environment has that many rows, or hardly any episode where it is asked for
         """
         draw = self._draw_within_episodes if within_episode else self._draw_windows
-        return self._gather(*draw(batch_size, sequence_length), sequence_length)
+        return self._gather(*draw(batch_size, sequence_length), sequence_length, env)
 
-    def newest_windows(self, sequence_length: int, n_envs: int) -> SequenceSamples:
+    def newest_windows(self, sequence_length: int, n_envs: int, env: VecNormalize | None = None) -> SequenceSamples:
         """
         :param sequence_length: rows of a window, ``T``; at most :meth:`size`
         :param n_envs: ``B``
+        :param env: The VecNormalize whose present statistics normalise observations and rewards
         :return: (T, B), the newest rows of the first environments; nothing is drawn
         """
-        return self._gather(self.written[:n_envs] - sequence_length, self._envs[:n_envs], sequence_length)
+        return self._gather(self.written[:n_envs] - sequence_length, self._envs[:n_envs], sequence_length, env)
 
     def _draw_windows(self, batch_size: int, sequence_length: int) -> tuple[np.ndarray, np.ndarray]:
         """:return: (B,) int twice, first row of each window, modulo ``buffer_size``, and its environment"""
@@ -254,7 +309,7 @@ class SequenceReplayBuffer(ReplayBuffer):
                 f"No environment has {sequence_length} rows in the replay yet, the longest has {stored.max()}: "
                 "raise learning_starts or use shorter sequences."
             )
-        windows = np.random.randint(last_windows[-1], size=batch_size)
+        windows = self.rng.integers(last_windows[-1], size=batch_size)
         envs = np.searchsorted(last_windows, windows, side="right")
         # counted back from the newest window of the environment, which ends at its newest row
         return self.written[envs] - sequence_length - (last_windows[envs] - 1 - windows), envs
@@ -278,20 +333,21 @@ class SequenceReplayBuffer(ReplayBuffer):
             envs = np.concatenate([envs, new_envs[is_whole]])
         return starts[:batch_size], envs[:batch_size]
 
-    def _gather(self, starts: np.ndarray, envs: np.ndarray, sequence_length: int) -> SequenceSamples:
-        """
-        :param starts: (B,) int, first row of each window, modulo ``buffer_size``
-        :param envs: (B,) int
-        :param sequence_length: rows of a window, ``T``
-        :return: (T, B) rows, memory from zero
-        """
+    def _gather(self, starts: np.ndarray, envs: np.ndarray, sequence_length: int, env: VecNormalize | None) -> SequenceSamples:
+        """Return (T, B) rows of windows by their first rows, modulo ``buffer_size``, and environments, both (B,) int."""
         places = (starts + np.arange(sequence_length)[:, None]) % self.buffer_size * self.n_envs + envs
         episode_starts = self._take(self.episode_starts, places)
         episode_starts[0] = True
+        observations = map_observations(lambda storage: storage.take(places, self.device), self.observations)
+        rewards = self._take(self.rewards, places)
+        if env is not None:
+            arrays = env.normalize_obs(map_observations(lambda part: part.cpu().numpy(), observations))
+            observations = map_observations(lambda part: to_device(part, self.device), arrays)
+            rewards = to_device(env.normalize_reward(rewards.cpu().numpy()), self.device)
         return SequenceSamples(
-            observations=map_observations(lambda storage: storage.take(places, self.device), self.observations),
+            observations=observations,
             actions=self._take(self.actions, places),
-            rewards=self._take(self.rewards, places),
+            rewards=rewards,
             episode_starts=episode_starts,
             finals=self._take(self.finals, places),
             terminations=self._take(self.terminations, places),
@@ -300,6 +356,30 @@ class SequenceReplayBuffer(ReplayBuffer):
             sequence_ids=places[0],
             intrinsic_rewards=th.zeros(sequence_length, len(envs), device=self.device),
         )
+
+    @property
+    def total_size(self) -> int:
+        """:return: The number of rows of all environments"""
+        return self.buffer_size * self.n_envs
+
+    @property
+    def storage_device(self) -> str:
+        """:return: The type of the device that holds the observations"""
+        return self.storages[0].storage_device
+
+    @property
+    def compression(self) -> str | None:
+        """:return: The compression of the observations"""
+        return self.storages[0].compression
+
+    def take_settings(self, other: "SequenceReplayBuffer") -> None:
+        """
+        Take over the settings that can be changed when there are rows already.
+
+        :param other: A buffer of the same class with the same stride
+        """
+        self.sequence_length = other.sequence_length
+        self.handle_timeout_termination = other.handle_timeout_termination
 
     # --- Training states ---
 

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import numpy as np
+from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     SubprocVecEnv,
@@ -13,6 +14,7 @@ from stable_baselines3.common.vec_env import (
     VecEnvWrapper,
     VecExtractDictObs,
     VecMonitor,
+    VecNormalize,
     VecTransposeImage,
 )
 
@@ -44,8 +46,10 @@ CONSEQUENCE = (
     "it goes on, but not to the last bit as without the break."
 )
 CHECKED = ("checked_reset", "checked_step", "checked_data_reuse")
+STATISTICS = "running mean and variance"
 VEC_WRAPPERS: dict[type[VecEnvWrapper], tuple[str, ...]] = {
     VecMonitor: ("episode_returns", "episode_lengths", "episode_count"),
+    VecNormalize: ("obs_rms", "ret_rms", "returns", "old_obs", "old_reward"),
     VecTransposeImage: (),
     VecExtractDictObs: (),
     VecCheckNan: (),
@@ -67,7 +71,9 @@ def environment_state(env: VecEnv) -> dict[str, Any]:
         if hasattr(type(env), GET):
             layers.append(getattr(env, GET)())
         elif type(env) in VEC_WRAPPERS:
-            layers.append({name: copy.copy(getattr(env, name)) for name in VEC_WRAPPERS[type(env)]})
+            # VecNormalize has no statistics of observations where it leaves them as they are
+            names = [name for name in VEC_WRAPPERS[type(env)] if hasattr(env, name)]
+            layers.append({name: _plain(copy.copy(getattr(env, name))) for name in names})
         else:
             raise _unknown(type(env).__name__)
         env = env.venv
@@ -84,7 +90,7 @@ def set_environment_state(env: VecEnv, state: dict[str, Any]) -> None:
         if hasattr(type(env), SET):
             getattr(env, SET)(layer)
         else:
-            vars(env).update(layer)
+            vars(env).update({name: _restored(value) for name, value in layer.items()})
         env = env.venv
     if hasattr(type(env), SET):
         getattr(env, SET)(state["base"])
@@ -105,6 +111,24 @@ def set_environment_state(env: VecEnv, state: dict[str, Any]) -> None:
             env.env_method("set_wrapper_attr", name, True, indices=index, force=False)
         for name, value in part["wrappers"].items():
             env.env_method("set_wrapper_attr", name, value, indices=index)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with its running statistics as dictionaries."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return {STATISTICS: vars(value)} if isinstance(value, RunningMeanStd) else value
+
+
+def _restored(value: Any) -> Any:
+    """Return what :func:`_plain` was given."""
+    if not isinstance(value, dict):
+        return value
+    if STATISTICS not in value:
+        return {key: _restored(part) for key, part in value.items()}
+    statistics = RunningMeanStd()
+    vars(statistics).update(value[STATISTICS])
+    return statistics
 
 
 def _base_state(env: VecEnv) -> Any:

@@ -1,17 +1,25 @@
 """Every random generator that a training draws from, but those of the environments."""
 
 import random
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 
 
-def random_state(action_space: spaces.Space) -> dict[str, Any]:
+class Drawing(Protocol):
+    """An agent with generators of its own."""
+
+    action_space: spaces.Space
+    rng: np.random.Generator
+    torch_rng: th.Generator
+
+
+def random_state(agent: Drawing) -> dict[str, Any]:
     """
-    :param action_space: of the agent
-    :return: the state of the generators of Python, NumPy, PyTorch, its GPUs, and the action space
+    :param agent: The agent of the training
+    :return: The states of its generators, of its action space's, and of the global ones of Python, NumPy and PyTorch
     """
     version, numbers, gauss = random.getstate()
     return {
@@ -19,14 +27,16 @@ def random_state(action_space: spaces.Space) -> dict[str, Any]:
         "numpy": np.random.get_state(),
         "torch": th.get_rng_state(),
         "cuda": th.cuda.get_rng_state_all() if th.cuda.is_available() else [],
-        "action_space": action_space.np_random.bit_generator.state,
+        "action_space": agent.action_space.np_random.bit_generator.state,
+        "agent": agent.rng.bit_generator.state,
+        "agent_torch": agent.torch_rng.get_state(),
     }
 
 
-def set_random_state(action_space: spaces.Space, state: dict[str, Any]) -> None:
+def set_random_state(agent: Drawing, state: dict[str, Any]) -> None:
     """
-    :param action_space: of the agent
-    :param state: what :func:`random_state` has returned; GPUs that are no longer there are passed over
+    :param agent: The agent of the training
+    :param state: The result of :func:`random_state`; the generators of GPUs that are no longer there are passed over
     """
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers.tolist()), gauss))
@@ -35,4 +45,8 @@ def set_random_state(action_space: spaces.Space, state: dict[str, Any]) -> None:
     if th.cuda.is_available():
         for device, generator in enumerate(state["cuda"][: th.cuda.device_count()]):
             th.cuda.set_rng_state(generator, device)
-    action_space.np_random.bit_generator.state = state["action_space"]
+    agent.action_space.np_random.bit_generator.state = state["action_space"]
+    agent.rng.bit_generator.state = state["agent"]
+    # the states of generators of another kind of device have another size
+    if state["agent_torch"].shape == agent.torch_rng.get_state().shape:
+        agent.torch_rng.set_state(state["agent_torch"])

@@ -39,6 +39,8 @@ class Resumable(Protocol):
 
     num_timesteps: int
     action_space: spaces.Space
+    rng: np.random.Generator
+    torch_rng: th.Generator
     env: VecEnv | None
     replay_buffer: SequenceReplayBuffer | None
     finite_guard: FiniteGuard
@@ -99,6 +101,10 @@ class TrainingStates:
         self._listeners: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self._ends_of_learning = ExitStack()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """:return: All but what belongs to a ``learn`` that is under way or was the last one"""
+        return {**vars(self), "_callback": None, "_listeners": [], "_ends_of_learning": ExitStack()}
+
     @property
     def last(self) -> Path | None:
         """:return: The newest state that the agent has written or was loaded from; None if there is none"""
@@ -124,7 +130,7 @@ class TrainingStates:
         tree, self._pending = self._pending, None
         set_callbacks_state(callback, tree["callbacks"])
         restore_pending(self._model.logger, tree["logger"])
-        set_random_state(self._model.action_space, tree["random"])
+        set_random_state(self._model, tree["random"])
 
     def at_safe_points(self, listener: Callable[[], None], on_failure: Callable[[], None]) -> None:
         """
@@ -216,7 +222,7 @@ class TrainingStates:
         return {
             "logger": logger_state(self._model.logger, folder),
             "callbacks": [] if self._callback is None else callbacks_state(self._callback),
-            "random": random_state(self._model.action_space),
+            "random": random_state(self._model),
         }
 
     def _environments(self) -> dict[str, Any] | None:

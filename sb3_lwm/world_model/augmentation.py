@@ -3,12 +3,13 @@
 import torch as th
 
 
-def random_shift(frames: th.Tensor, max_shift: int) -> th.Tensor:
+def random_shift(frames: th.Tensor, max_shift: int, generator: th.Generator | None = None) -> th.Tensor:
     """
     Shift every frame circularly by its own random number of pixels, drawn for each axis (LWM, section 5.2).
 
     :param frames: (N, C, H, W), any type
     :param max_shift: the shifts are uniform in ``[-max_shift, max_shift]``
+    :param generator: The generator of the shifts, on the device of the frames; None for PyTorch's global one
     :return: (N, C, H, W), same type
     :raises ValueError: if ``max_shift`` is negative
     """
@@ -20,5 +21,5 @@ def random_shift(frames: th.Tensor, max_shift: int) -> th.Tensor:
     # all windows of the wrapped frames are views: one gather copies those that were drawn
     wrapped = frames.index_select(2, rows).index_select(3, columns)
     windows = wrapped.unfold(2, height, 1).unfold(3, width, 1)
-    top, left = th.randint(2 * max_shift + 1, (2, n_frames), device=device)
+    top, left = th.randint(2 * max_shift + 1, (2, n_frames), generator=generator, device=device)
     return windows[th.arange(n_frames, device=device), :, top, left]

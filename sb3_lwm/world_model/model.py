@@ -80,9 +80,9 @@ class LatentWorldModel(nn.Module):
         self.normalizer = IntrinsicRewardNormalizer(
             intrinsic_reward_scale, intrinsic_reward_clip, intrinsic_reward_momentum, intrinsic_reward_normalizer
         )
-        # pretraining included; a buffer, so that a loaded model is not pretrained again
-        self.register_buffer("n_updates", th.zeros((), dtype=th.int64))
-        self.register_buffer("n_encoder_updates", th.zeros((), dtype=th.int64))
+        # pretraining included; buffers, so that a loaded model is not pretrained again, and float, as SB3's other weights are
+        self.register_buffer("n_updates", th.zeros(()))
+        self.register_buffer("n_encoder_updates", th.zeros(()))
 
     @property
     def latent_size(self) -> int:

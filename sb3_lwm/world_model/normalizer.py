@@ -37,7 +37,8 @@ class IntrinsicRewardNormalizer(nn.Module):
         self.is_long_run = kind == "long-run"
         self.register_buffer("mean", th.zeros(()))
         self.register_buffer("std", th.ones(()))
-        self.register_buffer("initialized", th.zeros((), dtype=th.bool))
+        # 1 after the first batch; float, as SB3's other weights are
+        self.register_buffer("initialized", th.zeros(()))
         if self.is_long_run:
             self.register_buffer("n_batches", th.zeros(()))
 
@@ -53,19 +54,19 @@ class IntrinsicRewardNormalizer(nn.Module):
         count = counted.sum()
         mean = (errors * counted).sum() / count.clamp(min=1.0)
         variance = ((errors - mean).square() * counted).sum() / (count - 1.0).clamp(min=1.0)
-        momentum = th.where(self.initialized, self.momentum, 0.0)
-        is_batch = count > 1.0
-        weight = th.where(is_batch, 1.0 - momentum, 0.0)
+        momentum = self.momentum * self.initialized
+        is_batch = (count > 1.0).to(self.initialized.dtype)
+        weight = is_batch * (1.0 - momentum)
         self.mean.lerp_(mean, weight)
         if self.is_long_run:
             self.n_batches += is_batch
             weight = is_batch / self.n_batches.clamp(min=1.0)
         self.std.lerp_(variance.sqrt(), weight)
-        self.initialized.logical_or_(is_batch)
+        self.initialized.clamp_(min=is_batch)
 
     def restart(self) -> None:
         """Let the next batch set the averages, as the first one did."""
-        self.initialized.fill_(False)
+        self.initialized.zero_()
         if self.is_long_run:
             self.n_batches.zero_()
 

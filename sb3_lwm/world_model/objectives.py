@@ -41,6 +41,8 @@ class EncoderObjective(nn.Module, ABC):
         self.actions = actions
         self.batch_size = batch_size
         self.sequence_length = sequence_length
+        # an agent puts its own here; None for PyTorch's global one
+        self.generator: th.Generator | None = None
 
     @abstractmethod
     def loss(self, encoder: Encoder, frames: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
@@ -85,9 +87,9 @@ class WMSEObjective(EncoderObjective):
         """See :meth:`EncoderObjective.loss`; logs 1 as ``ill_conditioned`` if the embeddings could not be whitened as such."""
         self._check(frames)
         windows = th.arange(frames.shape[1], device=frames.device)
-        steps = th.randint(1, self.sequence_length, windows.shape, device=frames.device)
+        steps = th.randint(1, self.sequence_length, windows.shape, generator=self.generator, device=frames.device)
         pairs = th.cat((frames[0], frames[steps, windows]))
-        whitened, ill_conditioned = whiten(encoder(random_shift(pairs, self.max_shift)))
+        whitened, ill_conditioned = whiten(encoder(random_shift(pairs, self.max_shift, self.generator)))
         first, second = whitened.chunk(2)
         return functional.mse_loss(first, second), {"ill_conditioned": ill_conditioned.float()}
 

@@ -72,6 +72,7 @@ class WorldModelTrainer:
         sequence_length: int,
         before_update: Callable[[], None],
         verbose: int = 0,
+        shows_progress: bool = True,
     ) -> None:
         """
         Train the encoder of images, then the predictor, up to a total number of updates. The running mean and standard
@@ -84,6 +85,7 @@ class WorldModelTrainer:
         :param sequence_length: The number of rows of such a window
         :param before_update: A function that is called before each update
         :param verbose: 0: a progress bar on a terminal only, 1: a progress bar and a line of results always
+        :param shows_progress: Whether there may be a progress bar at all
         :raises NonFiniteError: If a loss or its gradient is not finite
         """
         encoder_updates = n_encoder_updates - int(self.world_model.n_encoder_updates) if self.encoder_window else 0
@@ -97,18 +99,20 @@ class WorldModelTrainer:
             before_update()
             self.update(sample_windows(batch_size, sequence_length))
 
-        self._repeat(update_encoder, encoder_updates, "Pretraining the encoder", "encoder_loss", verbose)
-        self._repeat(update, updates, "Pretraining the world model", "loss", verbose)
+        # a log file has no use for a bar, but it should show where the time went
+        hidden = True if not shows_progress else None if verbose == 0 else False
+        self._repeat(update_encoder, encoder_updates, "Pretraining the encoder", "encoder_loss", verbose, hidden)
+        self._repeat(update, updates, "Pretraining the world model", "loss", verbose, hidden)
         if updates > 0:
             self._restart_averages(sample_windows(batch_size, sequence_length))
 
-    def _repeat(self, update: Callable[[], None], n_updates: int, description: str, loss: str, verbose: int) -> None:
+    def _repeat(
+        self, update: Callable[[], None], n_updates: int, description: str, loss: str, verbose: int, hidden: bool | None
+    ) -> None:
         """Call ``update`` with a progress bar that shows one of the scalars."""
         if n_updates <= 0:
             return
         losses = []
-        # a log file has no use for a bar, but it should show where the time went
-        hidden = None if verbose == 0 else False
         with tqdm(desc=description, total=n_updates, unit="update", disable=hidden, mininterval=1.0) as bar:
             for _ in range(n_updates):
                 update()
@@ -194,7 +198,7 @@ class WorldModelTrainer:
         :param rewards: Intrinsic rewards of any shape, float
         """
         self.scalars |= {
-            "n_updates": self.world_model.n_updates,
+            "n_updates": self.world_model.n_updates.long(),
             "error_mean": self.world_model.normalizer.mean,
             "error_std": self.world_model.normalizer.std,
             "intrinsic_reward_mean": rewards.mean(),

@@ -73,7 +73,7 @@ def test_agents_of_other_algorithms(
     monkeypatch.setattr(labyrinth, "handle_interruptions", lambda handler: None)
     shares: list[float] = []
     explore = zoo_scores.explore
-    monkeypatch.setattr(zoo_scores, "explore", lambda actions, eps, n: (shares.append(eps), explore(actions, eps, n))[1])
+    monkeypatch.setattr(zoo_scores, "explore", lambda *given: (shares.append(given[1]), explore(*given))[1])
     output = tmp_path / "out.csv"
     what = ["--agents", agent, "--seeds", "1", "--sizes", "3", "--steps", "1600", "--interval", "800", "--params", *params]
     labyrinth.main(ablations.AGENTS, arguments=[*what, "--runs", str(tmp_path / "runs"), "--output", str(output)])

@@ -20,9 +20,9 @@ def test_epsilon_ladder_of_one_environment() -> None:
 
 
 def test_explore_takes_an_epsilon_for_each_environment() -> None:
-    np.random.seed(0)
+    rng = np.random.default_rng(0)
     epsilons = np.repeat([0.0, 0.3, 1.0], 4000)
-    actions = explore(np.full(12_000, 2), epsilons, n_actions=4).reshape(3, 4000)
+    actions = explore(np.full(12_000, 2), epsilons, 4, rng).reshape(3, 4000)
     assert (actions[0] == 2).all()
     shares = [np.bincount(part, minlength=4) / 4000 for part in actions]
     np.testing.assert_allclose(shares[1], [0.075, 0.075, 0.775, 0.075], atol=0.03)

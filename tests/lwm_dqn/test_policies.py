@@ -157,17 +157,14 @@ def test_forward_of_the_policy_is_the_first_step() -> None:
 
 def test_deterministic_draws_no_random_number() -> None:
     model, (observation,) = make_model(evaluation_eps=1.0), observations(1)
-    np.random.seed(5)
-    expected = np.random.rand()
-    np.random.seed(5)
+    before = model.rng.bit_generator.state
     actions = [model.predict(observation, deterministic=True)[0] for _ in range(5)]
-    assert np.random.rand() == expected
+    assert model.rng.bit_generator.state == before
     assert all(np.array_equal(action, actions[0]) for action in actions)
 
 
 def test_evaluation_epsilon_is_drawn_for_each_environment() -> None:
     model, (observation,) = make_model(evaluation_eps=0.5), observations(1, n_envs=3000)
-    np.random.seed(0)
     greedy, greedy_state = model.predict(observation, deterministic=True)
     played, played_state = model.predict(observation, deterministic=False)
     # one of three random actions is the greedy one; one coin for all environments would give 0 or 2 / 3

@@ -77,7 +77,7 @@ def test_load_without_environment_allocates_no_replay(tmp_path: Path) -> None:
     model = make_trained()
     model.save(tmp_path / "model")
     for loaded in (LWMDQN.load(tmp_path / "model"), LWMDQN.load(tmp_path / "model", env=make_random_envs())):
-        assert loaded.replay_buffer is None
+        assert loaded._replay_buffer is None
         assert_same_predictions(loaded, model)
     with zipfile.ZipFile(tmp_path / "model.zip") as archive:
         assert sum(info.file_size for info in archive.infolist()) < 300_000
@@ -117,7 +117,9 @@ ARGUMENTS: dict[str, Any] = {
     "gradient_steps": 2,
     "replay_buffer_class": PrioritizedSequenceReplayBuffer,
     "replay_buffer_kwargs": {"handle_timeout_termination": False},
+    "optimize_memory_usage": True,
     "n_steps": 2,
+    "target_update_interval": 50,
     "burn_in": 3,
     "unroll": 5,
     "double_q": False,
@@ -303,8 +305,8 @@ def test_loaded_training_continues_without_its_replay(prioritized_replay: bool, 
     model.save(tmp_path / "model")
     loaded = LWMDQN.load(tmp_path / "model", env=make_random_envs())
     loaded.learn(40, reset_num_timesteps=False)
-    # 140 steps; the first 8 have brought 9 rows, which are a whole sequence of the agent's
-    assert loaded._n_updates == model._n_updates + 9
+    # from shorter windows until there is a whole sequence
+    assert loaded._n_updates == model._n_updates + 10
     assert loaded.policy.world_model is not None
     assert int(loaded.policy.world_model.n_updates) == SHORT["pretraining_updates"] + loaded._n_updates
 

@@ -8,7 +8,7 @@ import pytest
 from gymnasium import spaces
 from helpers import NETWORKS, SHORT, VECTOR, RandomEnv, make_random_envs
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_lwm import LWMDQN
 
@@ -32,9 +32,9 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("buffer_size", "1e5", "integer"),
     ("learning_starts", "60", "integer"),
     ("learning_starts", -1, ""),
-    ("tau", 0.0, "(0, 1]"),
-    ("tau", 1.5, "(0, 1]"),
-    ("tau", float("nan"), "(0, 1]"),
+    ("tau", -0.1, "[0, 1]"),
+    ("tau", 1.5, "[0, 1]"),
+    ("tau", float("nan"), "[0, 1]"),
     ("gamma", -0.1, "[0, 1]"),
     ("gamma", 1.01, "[0, 1]"),
     ("gamma", "0.99", "[0, 1]"),
@@ -95,33 +95,6 @@ def test_arguments_at_the_bounds_of_their_ranges() -> None:
     assert model._n_updates > 0
 
 
-# --- Lengths: 2 environments, sequences of 2 + 6 + 1 rows, windows of 10 for the pretraining ---
-
-
-@pytest.mark.parametrize(
-    ("arguments", "name"),
-    [
-        ({"buffer_size": 17, "pretraining_updates": 0}, "buffer_size"),
-        # whole strides of 6 only: 22 rows are 11 for each environment, of which the prioritised replay uses 6
-        ({"buffer_size": 22, "prioritized_replay": True, "pretraining_updates": 0}, "buffer_size"),
-        ({"learning_starts": 17, "pretraining_updates": 0}, "learning_starts"),
-        ({"learning_starts": 19}, "learning_starts"),
-        ({"learning_starts": 0, "use_world_model": False}, "learning_starts"),
-        ({"buffer_size": 19}, "buffer_size"),
-    ],
-)
-def test_sequences_that_do_not_fit(arguments: dict[str, Any], name: str) -> None:
-    with pytest.raises(ValueError, match=rf"{name}=\d+") as error:
-        make_model(**arguments)
-    # with the size of the message it runs
-    advice = re.search(rf"{name} >= (\d+)", str(error.value))
-    assert advice is not None
-    model = make_model(**{**arguments, name: int(advice.group(1))}).learn(100)
-    assert model._n_updates > 0
-    with pytest.raises(ValueError, match=name):
-        make_model(**{**arguments, name: int(advice.group(1)) - 1})
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -140,22 +113,6 @@ def test_windows_need_no_room_without_pretraining(arguments: dict[str, Any]) -> 
 def test_replay_buffer_without_sequences() -> None:
     with pytest.raises(ValueError, match=r"replay_buffer_class=<class '.*\.ReplayBuffer'>: it must be SequenceReplayBuffer"):
         make_model(replay_buffer_class=ReplayBuffer)
-
-
-def test_vec_normalize_is_refused() -> None:
-    remedy = r"VecNormalize(?s:.*)[Rr]emove"
-    with pytest.raises(ValueError, match=remedy):
-        make_model(VecNormalize(make_random_envs(n_envs=2)))
-
-
-def test_vec_normalize_is_refused_by_load_and_learn(tmp_path: Any) -> None:
-    model = make_model()
-    model.save(tmp_path / "model")
-    with pytest.raises(ValueError, match="VecNormalize"):
-        LWMDQN.load(tmp_path / "model", env=VecNormalize(make_random_envs(n_envs=2)))
-    with pytest.raises(ValueError, match="VecNormalize"):
-        model.set_env(VecNormalize(make_random_envs(n_envs=2)))
-        model.learn(10)
 
 
 def test_spaces_that_do_not_start_at_zero() -> None:

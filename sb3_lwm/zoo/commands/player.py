@@ -70,7 +70,7 @@ def load_player(options: argparse.Namespace) -> tuple[BaseAlgorithm, str, bool]:
     checkpoint = (options.load_best, options.load_checkpoint, options.load_last_checkpoint)
     _, path, run = get_model_path(options.exp_id, options.folder, options.algo, EnvironmentName(options.env), *checkpoint)
     print(f"Loading {path}")
-    model = ALGOS[options.algo].load(path, device=options.device)
+    model = ALGOS[options.algo].load(path, device=options.device, seed=options.seed)
     if isinstance(model.policy, LWMPolicy):
         if options.eps is not None:
             model.policy.evaluation_eps = options.eps
