@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from sb3_lwm.replay import SequenceReplayBuffer
@@ -71,10 +70,9 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         raise ValueError(f"n_steps={n_steps} must be smaller than unroll={unroll}: lower n_steps or raise unroll.")
 
 
-def check_environment(env: VecEnv | None, action_space: spaces.Space) -> None:
+def check_environment(env: VecEnv | None) -> None:
     """
     :param env: The environments; None for a model that is loaded to act
-    :param action_space: The action space
     :raises ValueError: If the agent cannot learn from the environments
     """
     if env is not None and unwrap_vec_normalize(env) is not None:
@@ -83,11 +81,6 @@ def check_environment(env: VecEnv | None, action_space: spaces.Space) -> None:
             "a memory cannot follow. Remove it (in the Zoo: drop `normalize` from the hyperparameters): the world model "
             "standardises what it sees by itself, and gymnasium.wrappers.TransformObservation or TransformReward scale by "
             "constants."
-        )
-    if isinstance(action_space, spaces.Discrete) and action_space.start != 0:
-        raise ValueError(
-            f"The action space {action_space} does not start at 0: wrap the environment in "
-            "gymnasium.wrappers.TransformAction to shift its actions."
         )
 
 
