@@ -60,7 +60,7 @@ def check_model_file(path: Path) -> str | None:
 
 def _policy_of_version_0_1(policy_class: dict[str, str]) -> str | None:
     """Return the alias of a policy class that was pickled by its module of sb3-lwm 0.1, else None."""
-    if policy_class["__module__"] != "sb3_lwm.lwm_dqn.policies":
+    if policy_class["__module__"] != "sb3_lwm.policies":
         return None
     pickled = base64.b64decode(policy_class[":serialized:"])
     return next((name for name in ("CnnPolicy", "MultiInputPolicy") if name.encode() in pickled), "MlpPolicy")
