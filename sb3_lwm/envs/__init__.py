@@ -3,11 +3,19 @@
 import gymnasium as gym
 
 from sb3_lwm.envs.atari.vec_env import AtariVecEnv
+from sb3_lwm.envs.copying import CopyFinalObservation
 from sb3_lwm.envs.labyrinth import PartiallyObservableLabyrinthEnv
 from sb3_lwm.envs.minigrid import BinaryCells, register_rooms
 from sb3_lwm.envs.reporting import ReportingSubprocVecEnv
 
-__all__ = ["AtariVecEnv", "BinaryCells", "PartiallyObservableLabyrinthEnv", "ReportingSubprocVecEnv", "register_envs"]
+__all__ = [
+    "AtariVecEnv",
+    "BinaryCells",
+    "CopyFinalObservation",
+    "PartiallyObservableLabyrinthEnv",
+    "ReportingSubprocVecEnv",
+    "register_envs",
+]
 
 MAX_EPISODE_STEPS = 1000
 

@@ -13,6 +13,8 @@ import numpy as np
 from stable_baselines3.common.vec_env import SubprocVecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from sb3_lwm.envs.copying import CopyFinalObservation
+
 
 class ErrorReporter(gym.Wrapper):
     """
@@ -51,13 +53,13 @@ class _Reported:
     def __call__(self) -> gym.Env:
         # otherwise all of the processes end before the training can save its state
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        return ErrorReporter(_reporting(self._path, self._make_env), self._path)
+        return ErrorReporter(CopyFinalObservation(_reporting(self._path, self._make_env)), self._path)
 
 
 class ReportingSubprocVecEnv(SubprocVecEnv):
     """
-    SB3's ``SubprocVecEnv``, but an environment's error ends the training with its own words, not with an ``EOFError``, and
-    Ctrl-C ends the training, not the environments.
+    SB3's ``SubprocVecEnv``, but an environment's error ends the training with its own words, not with an ``EOFError``,
+    Ctrl-C ends the training, not the environments, and final observations are copied before the reset.
 
     :param env_fns: The functions that make the environments, as for ``SubprocVecEnv``
     :param start_method: The way to start the processes, as for ``SubprocVecEnv``

@@ -12,6 +12,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.torch_layers import FlattenExtractor
 
 from sb3_lwm.common.files import whole_file
 from sb3_lwm.common.finite_guard import FiniteGuard
@@ -68,7 +69,8 @@ class IntrinsicRewardCallback(BaseCallback):
     :param encoder_updates: The number of updates of the encoder of images after each rollout
     :param encoder_pretraining_updates: The number of updates of the encoder of images after the first rollout
     :param world_model_kwargs: Further keyword arguments of the :class:`~sb3_lwm.world_model.LatentWorldModel`, such as
-        ``predictor_kwargs``
+        ``predictor_kwargs`` or ``encoder_class``. By default it follows the policy: what its features extractor flattens is
+        not embedded as an image
     :param save_path: The file that gets the world model when the training ends; None for none. The RL Zoo sets it to
         ``world_model.pth`` beside the model
     :param save_freq: The number of calls of the callback between two checkpoints ``<save_path>_<steps>_steps.pth``, as of
@@ -175,7 +177,12 @@ class IntrinsicRewardCallback(BaseCallback):
         ):
             # these store actions that are scaled already
             action_space = spaces.Box(-1.0, 1.0, action_space.shape)
-        world_model = LatentWorldModel(model.observation_space, action_space, **self.world_model_kwargs).to(model.device)
+        images = {
+            "flatten_images": issubclass(model.policy.features_extractor_class, FlattenExtractor),
+            "normalize_images": model.policy.normalize_images,
+        }
+        kwargs = {**images, **self.world_model_kwargs}
+        world_model = LatentWorldModel(model.observation_space, action_space, **kwargs).to(model.device)
         encoder_parameters = [*world_model.encoder.parameters(), *world_model.objectives.parameters()]
         trains_encoder = bool(world_model.encoder_objectives())
         return WorldModelTrainer(

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
@@ -18,18 +19,20 @@ from stable_baselines3.common.save_util import load_from_pkl, open_path
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule, TrainFreq
 from stable_baselines3.common.utils import LinearSchedule, polyak_update
 from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.patch_gym import _patch_env
 from stable_baselines3.dqn.dqn import DQN
 
 from sb3_lwm.common.exploration import agent_generator, epsilon_ladder
 from sb3_lwm.common.files import Path, check_model_file, policy_of_version_0_1
 from sb3_lwm.common.finite_guard import FiniteGuard, NonFiniteError
 from sb3_lwm.common.type_aliases import RecurrentState, SequenceSamples, map_observations
-from sb3_lwm.envs import AtariVecEnv
+from sb3_lwm.envs import AtariVecEnv, CopyFinalObservation
 from sb3_lwm.lwm_dqn.callback import LatentWorldModelCallback
 from sb3_lwm.lwm_dqn.normalization import original_observations
 from sb3_lwm.lwm_dqn.policies import CnnPolicy, LWMPolicy, MlpPolicy, MultiInputPolicy
 from sb3_lwm.lwm_dqn.q_network import RecurrentQNetwork
 from sb3_lwm.lwm_dqn.td_learning import q_learning_errors, sequence_priorities
+from sb3_lwm.lwm_dqn.transitions import next_observations
 from sb3_lwm.lwm_dqn.validation import RULES, check_arguments, check_buffer_size, check_environment, fit_lengths
 from sb3_lwm.replay import PrioritizedSequenceReplayBuffer, SequenceReplayBuffer
 from sb3_lwm.replay.memory_budget import ReplayMemory
@@ -275,9 +278,15 @@ class LWMDQN(DQN):
 
     # --- Construction ---
 
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        if not isinstance(env, VecEnv):
+            env = CopyFinalObservation(_patch_env(env))
+        return DQN._wrap_env(env, verbose, monitor_wrapper)
+
     def _setup_model(self) -> None:
         check_arguments({name: getattr(self, name) for name in RULES})
-        check_environment(self.env, self.observation_space, self.action_space)
+        check_environment(self.env)
         # a model that is loaded to act has no environment, and will have no replay
         check_storage(self.storage_device, self.compression, must_exist=self.env is not None)
         self._setup_lr_schedule()
@@ -543,7 +552,7 @@ class LWMDQN(DQN):
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
         # set_env may have brought others than the constructor's
-        check_environment(self.env, self.observation_space, self.action_space)
+        check_environment(self.env)
         if self.step_ahead and not isinstance(self.env and self.env.unwrapped, AtariVecEnv):
             raise ValueError(f"step_ahead=True needs an AtariVecEnv, not {self.env}: use step_ahead=False.")
         assert self.replay_buffer is not None
@@ -557,6 +566,7 @@ class LWMDQN(DQN):
         # OffPolicyAlgorithm's own would truncate it in its own kind of replay buffer
         result = BaseAlgorithm._setup_learn(self, total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         if is_reset:
+            self._last_obs = map_observations(np.copy, self._last_obs)
             self.replay_buffer.truncate_episodes()
             self._last_state = None
             self._sent_actions = None
@@ -773,7 +783,7 @@ class LWMDQN(DQN):
         if self._sent_actions is not None:
             # VecEnv.step sends them once more, which AtariVecEnv recognises
             actions, self._sent_actions = self._sent_actions, None
-            return actions, actions
+            return actions, self._stored_actions(actions)
         assert self._last_obs is not None and self._last_episode_starts is not None
         if self._last_state is None:
             # also for a loaded agent whose environments were not reset: to it and to the replay an episode begins here
@@ -784,7 +794,12 @@ class LWMDQN(DQN):
         observations, _ = self.policy.obs_to_tensor(self._last_obs)
         starts = th.as_tensor(self._last_episode_starts, dtype=th.bool, device=self.device)
         actions, self._next_state = self.policy.act(observations, self._last_state, starts, epsilons)
-        return actions, actions
+        return actions, self._stored_actions(actions)
+
+    def _stored_actions(self, actions: np.ndarray) -> np.ndarray:
+        """Return actions counted from 0, as the replay and the networks do."""
+        assert isinstance(self.action_space, spaces.Discrete)
+        return actions - int(self.action_space.start)
 
     def _store_transition(
         self,
@@ -795,22 +810,15 @@ class LWMDQN(DQN):
         dones: np.ndarray,
         infos: list[dict[str, Any]],
     ) -> None:
-        obs, original_obs = self._last_obs, new_obs
+        # copies: the environments may write their next observations into the same arrays
+        new_obs = map_observations(np.copy, new_obs)
+        obs, original_obs, restore = self._last_obs, new_obs, None
         if self._vec_normalize_env is not None:
             assert self.env is not None
-            obs, original_obs = self._last_original_obs, original_observations(self.env)
+            obs, original_obs = self._last_original_obs, map_observations(np.copy, original_observations(self.env))
             reward = self._vec_normalize_env.get_original_reward()
-        next_obs = map_observations(np.copy, original_obs)
-        for env in np.flatnonzero(dones):
-            # a VecEnv has reset this environment already
-            final = infos[env]["terminal_observation"]
-            if self._vec_normalize_env is not None:
-                final = self._vec_normalize_env.unnormalize_obs(final)
-            if isinstance(next_obs, dict):
-                for key, part in final.items():
-                    next_obs[key][env] = part
-            else:
-                next_obs[env] = final
+            restore = self._vec_normalize_env.unnormalize_obs
+        next_obs = next_observations(obs, original_obs, dones, infos, restore)
         self.finite_guard.check_step(next_obs, reward)
         assert isinstance(replay_buffer, SequenceReplayBuffer)
         replay_buffer.add(obs, next_obs, buffer_action, reward, dones, infos, self._last_state, self._next_state)

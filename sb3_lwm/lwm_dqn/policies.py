@@ -1,23 +1,21 @@
 """The networks of the agent: recurrent dueling Q-network, its target, and the world model, behind one ``predict``."""
 
+import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.torch_layers import (
-    BaseFeaturesExtractor,
-    CombinedExtractor,
-    FlattenExtractor,
-    NatureCNN,
-)
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
-from sb3_lwm.common.cnn import ImageCNN
+from sb3_lwm.common.cnn import DictExtractor, GridCNN, ImageCNN, cnn_for, is_small
 from sb3_lwm.common.exploration import agent_generator, explore
+from sb3_lwm.common.observations import check_observation_space, is_image
 from sb3_lwm.common.type_aliases import RecurrentState, map_observations
 from sb3_lwm.lwm_dqn.q_network import RecurrentQNetwork
 from sb3_lwm.world_model import LatentWorldModel
@@ -30,7 +28,7 @@ class LWMPolicy(DQNPolicy):
     :param observation_space: Observation space
     :param action_space: Discrete
     :param lr_schedule: Learning rate schedule of the Q-network
-    :param net_arch: layers between the features and the memory, by default ``[32]``, none after a CNN
+    :param net_arch: layers between the features and the memory, by default ``[32]``, none after a CNN of images
     :param activation_fn: Activation function
     :param features_extractor_class: Features extractor to use.
     :param features_extractor_kwargs: Keyword arguments to pass to the features extractor.
@@ -38,14 +36,16 @@ class LWMPolicy(DQNPolicy):
     :param optimizer_class: The optimizer of the Q-network and of the world model, ``th.optim.Adam`` by default
     :param optimizer_kwargs: Additional keyword arguments, excluding the learning rate; ``eps=1e-3`` by default for the
         Q-network (LWM, appendix), the optimizer's own for the world model
-    :param gru_hidden_size: size of the Q-network's memory, by default 128, 512 after a CNN
+    :param gru_hidden_size: size of the Q-network's memory, by default 128, 512 after the CNN of images of 36 pixels or more
     :param dueling: whether the Q-network is dueling
     :param intrinsic_reward_input: whether the Q-network is told the intrinsic reward of each step
-    :param world_model_kwargs: of the :class:`~sb3_lwm.world_model.LatentWorldModel`; None for no world model
+    :param world_model_kwargs: of the :class:`~sb3_lwm.world_model.LatentWorldModel`; None for no world model. By default it
+        follows the features extractor and ``normalize_images``: observations that those flatten are not embedded as images
     :param world_model_learning_rate: learning rate of the world model
     :param evaluation_eps: probability of a random action in ``predict(deterministic=False)``
     :param mixed_precision: whether the convolutions of :class:`~sb3_lwm.common.cnn.ImageCNN` run in bfloat16
     :param compile_networks: whether ``torch.compile`` makes kernels for them
+    :raises ValueError: If the networks cannot be built for the observations
     """
 
     q_net: RecurrentQNetwork  # type: ignore[assignment]
@@ -80,8 +80,8 @@ class LWMPolicy(DQNPolicy):
                 f"net_arch={net_arch!r}: it must be a list of layer sizes, such as [64, 64]. There is one Q-network, no actor "
                 "and critic; the sizes of the world model are in world_model_kwargs."
             )
-        is_cnn = issubclass(features_extractor_class, NatureCNN)
-        self.gru_hidden_size = gru_hidden_size or (512 if is_cnn else 128)
+        check_observation_space(observation_space)
+        self.gru_hidden_size = gru_hidden_size or (512 if issubclass(features_extractor_class, NatureCNN) else 128)
         self.dueling = dueling
         self.intrinsic_reward_input = intrinsic_reward_input
         self.world_model_kwargs = None if world_model_kwargs is None else dict(world_model_kwargs)
@@ -94,7 +94,10 @@ class LWMPolicy(DQNPolicy):
         if optimizer_kwargs is None:
             optimizer_kwargs = {"eps": 1e-3} if issubclass(optimizer_class, th.optim.Adam) else {}
         if net_arch is None:
-            net_arch = [] if is_cnn else [32]
+            net_arch = [] if issubclass(features_extractor_class, NatureCNN | GridCNN) else [32]
+        if not normalize_images and issubclass(features_extractor_class, GridCNN):
+            # SB3 does the same for its own classes
+            features_extractor_kwargs = {**(features_extractor_kwargs or {}), "normalized_image": True}
         super().__init__(
             observation_space,
             action_space,
@@ -113,7 +116,15 @@ class LWMPolicy(DQNPolicy):
         self.world_model = None
         self.encoder_optimizer: th.optim.Optimizer | None = None
         if self.world_model_kwargs is not None:
-            self.world_model = LatentWorldModel(self.observation_space, self.action_space, **self.world_model_kwargs)
+            if issubclass(self.features_extractor_class, FlattenExtractor) and "encoder_class" not in self.world_model_kwargs:
+                _warn_of_large_images(self.observation_space)
+            images = {
+                "flatten_images": issubclass(self.features_extractor_class, FlattenExtractor),
+                "normalize_images": self.normalize_images,
+            }
+            self.world_model = LatentWorldModel(
+                self.observation_space, self.action_space, **{**images, **self.world_model_kwargs}
+            )
             self.world_model_optimizer = self.optimizer_class(
                 self.world_model.predictor.parameters(),
                 lr=self.world_model_learning_rate,  # type: ignore[call-arg]
@@ -201,14 +212,15 @@ class LWMPolicy(DQNPolicy):
         :param state: memory before them
         :param episode_starts: (B,) bool, environments whose episode begins here
         :param epsilons: (B,) float or one for all, probability of a uniformly random action
-        :return: (B,) int64 actions, and the memory after them
+        :return: (B,) int64 actions of the action space, and the memory after them, whose actions count from 0
         """
         memories, latents = self._observe(observations, state, episode_starts)
         greedy_actions = self.q_net.head.greedy_actions(memories).cpu().numpy()
         actions = explore(greedy_actions, epsilons, self.q_net.n_actions, self.rng)
         # a copy: the caller may write into the actions
         last_actions = th.tensor(actions, device=self.device)
-        return actions, self._advance(state, memories, latents, episode_starts, last_actions)
+        state = self._advance(state, memories, latents, episode_starts, last_actions)
+        return actions + int(self.action_space.start), state
 
     def _observe(
         self, observations: PyTorchObs, state: RecurrentState, episode_starts: th.Tensor
@@ -262,12 +274,16 @@ class LWMPolicy(DQNPolicy):
         :raises ValueError: if the state is of another number of environments
         """
         self.set_training_mode(False)
-        if isinstance(observation, tuple):
+        # SB3's own test: an observation may be a tuple of numbers
+        if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
             raise ValueError(
                 "predict() was given a tuple, not an observation: Gymnasium's reset() returns an observation and a "
                 "dictionary, `observation, info = env.reset()`."
             )
         _check_frames(self.observation_space, observation)
+        if isinstance(self.observation_space, spaces.Dict) and isinstance(observation, dict):
+            # others than those of the space are not used
+            observation = {key: observation[key] for key in self.observation_space.spaces}
         observations, is_vectorized = self.obs_to_tensor(observation)
         n_envs = len(next(iter(observations.values())) if isinstance(observations, dict) else observations)
         if state is None:
@@ -293,7 +309,8 @@ class LWMPolicy(DQNPolicy):
         parts = list(observation.values()) if isinstance(observation, dict) else [observation]
         n_envs = parts[0].shape[0]
         starts = th.ones(n_envs, dtype=th.bool, device=self.device)
-        return self.step(observation, self.initial_state(n_envs), starts)[1].last_actions
+        last_actions = self.step(observation, self.initial_state(n_envs), starts)[1].last_actions
+        return last_actions + int(self.action_space.start)
 
     def set_training_mode(self, mode: bool) -> None:
         """
@@ -341,6 +358,16 @@ class PolicyStep(nn.Module):
         return q_values, *next_state
 
 
+def _warn_of_large_images(space: spaces.Space) -> None:
+    """Warn if the world model predicts every pixel of images that are no grid."""
+    if is_image(space) and not is_small(space):
+        warnings.warn(
+            f"The policy flattens images of shape {space.shape}, so that the world model predicts "
+            f"{math.prod(space.shape or ())} numbers: CnnPolicy embeds them.",
+            stacklevel=2,
+        )
+
+
 def _check_frames(space: spaces.Space, observation: Any) -> None:
     """
     SB3 checks the sizes of images only after it has transposed them, and no dtype.
@@ -349,7 +376,7 @@ def _check_frames(space: spaces.Space, observation: Any) -> None:
     :param observation: of one environment, or of several
     :raises ValueError: if images are no images of this space
     """
-    if not isinstance(space, spaces.Box) or space.dtype != np.uint8:
+    if not isinstance(space, spaces.Box) or not is_image(space):
         return
     frames = np.asarray(observation)
     if frames.ndim - len(space.shape) not in (0, 1):
@@ -362,14 +389,21 @@ MlpPolicy = LWMPolicy
 
 
 class CnnPolicy(LWMPolicy):
-    """:class:`LWMPolicy` with ``ImageCNN`` (SB3's ``NatureCNN``) as its default features extractor, for images."""
+    """
+    :class:`LWMPolicy` for images. Its default features extractor is ``ImageCNN`` (SB3's ``NatureCNN``), under 36 pixels
+    ``GridCNN``.
+    """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"features_extractor_class": ImageCNN, **kwargs})
+    def __init__(self, observation_space: spaces.Space, *args: Any, **kwargs: Any) -> None:
+        kwargs = {"features_extractor_class": cnn_for(observation_space), **kwargs}
+        super().__init__(observation_space, *args, **kwargs)
 
 
 class MultiInputPolicy(LWMPolicy):
-    """:class:`LWMPolicy` with SB3's ``CombinedExtractor`` as its default features extractor, for Dict observations."""
+    """
+    :class:`LWMPolicy` for Dict observations. Its default features extractor is ``DictExtractor``, SB3's
+    ``CombinedExtractor`` for images of any size and keys of any name.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"features_extractor_class": CombinedExtractor, **kwargs})
+        super().__init__(*args, **{"features_extractor_class": DictExtractor, **kwargs})

@@ -11,6 +11,7 @@ from torch import nn
 
 from sb3_lwm.common.cnn import in_chunks
 from sb3_lwm.common.gru import ResettableGRU
+from sb3_lwm.common.observations import preprocess
 from sb3_lwm.common.type_aliases import Observations, SequenceSamples, map_observations
 
 
@@ -141,6 +142,14 @@ class RecurrentQNetwork(BasePolicy):
             extras = th.cat((extras, intrinsic_rewards.unsqueeze(-1)), dim=-1)
         extras = extras.masked_fill(episode_starts.unsqueeze(-1), 0.0)
         return self.memory(self.embedding(th.cat((features, extras), dim=-1)), hidden, episode_starts)
+
+    def extract_features(self, obs: Observations, features_extractor: BaseFeaturesExtractor) -> th.Tensor:
+        """
+        :param obs: (N, *observation shape)
+        :param features_extractor: The features extractor
+        :return: (N, features_dim) float; discrete values that do not start at 0 are shifted, unlike in SB3
+        """
+        return features_extractor(preprocess(obs, self.observation_space, self.normalize_images))
 
     def _extract_features(self, observations: Observations) -> th.Tensor:
         if isinstance(observations, th.Tensor) and isinstance(self.features_extractor, NatureCNN):

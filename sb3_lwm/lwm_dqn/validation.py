@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from sb3_lwm.lwm_dqn.normalization import check_normalization
@@ -78,41 +77,13 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         raise ValueError(f"n_steps={n_steps} must be smaller than unroll={unroll}: lower n_steps or raise unroll.")
 
 
-def check_observation_space(space: spaces.Space) -> None:
-    """
-    :param space: The observation space
-    :raises ValueError: If the networks or the replay cannot take its observations; names the part and a remedy
-    """
-    parts = (
-        {f"The part {key!r} of the observation space": part for key, part in space.items()}
-        if isinstance(space, spaces.Dict)
-        else {"The observation space": space}
-    )
-    if not parts:
-        raise ValueError("The observation space is an empty Dict: the agent needs something to observe.")
-    remedy = "use gymnasium.wrappers.FlattenObservation"
-    for what, part in parts.items():
-        if not isinstance(part, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
-            raise ValueError(f"{what} is {part}: it must be a Box, Discrete, MultiDiscrete or MultiBinary, {remedy}.")
-        if isinstance(part, spaces.Box) and 0 in (len(part.shape), *part.shape):
-            raise ValueError(f"{what} is {part}: a Box must have at least one value, and one axis; for shape () {remedy}.")
-
-
-def check_environment(env: VecEnv | None, observation_space: spaces.Space, action_space: spaces.Space) -> None:
+def check_environment(env: VecEnv | None) -> None:
     """
     :param env: The environments; None for a model that is loaded to act
-    :param observation_space: The observation space
-    :param action_space: The action space
     :raises ValueError: If the agent cannot learn from the environments
     """
-    check_observation_space(observation_space)
     if env is not None and unwrap_vec_normalize(env) is not None:
         check_normalization(env)
-    if isinstance(action_space, spaces.Discrete) and action_space.start != 0:
-        raise ValueError(
-            f"The action space {action_space} does not start at 0: wrap the environment in "
-            "gymnasium.wrappers.TransformAction to shift its actions."
-        )
 
 
 def fit_lengths(burn_in: int, unroll: int, n_steps: int, rows: int, rows_needed: Callable[[int, int], int]) -> tuple[int, int]:

@@ -35,8 +35,8 @@ WRAPPERS: dict[str, tuple[str, ...]] = {
     "OrderEnforcing": ("_has_reset",),
     # its checks of the first steps are done
     "PassiveEnvChecker": (),
-    "ErrorReporter": (),
     # these remember nothing
+    **dict.fromkeys(("CopyFinalObservation", "ErrorReporter"), ()),
     **dict.fromkeys(("ClipAction", "ClipReward", "DtypeObservation", "FilterObservation", "FlattenObservation"), ()),
     **dict.fromkeys(("GrayscaleObservation", "RescaleAction", "RescaleObservation", "ReshapeObservation"), ()),
     **dict.fromkeys(("ResizeObservation", "TransformAction", "TransformObservation", "TransformReward"), ()),

@@ -1,36 +1,40 @@
 """From observations to the latents that the world model predicts."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space, preprocess_obs
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN
 from torch import nn
 
-from sb3_lwm.common.cnn import ImageCNN, in_chunks
+from sb3_lwm.common.cnn import GridCNN, ImageCNN, cnn_for, in_chunks
+from sb3_lwm.common.observations import is_binary, is_image, module_names, preprocess
 from sb3_lwm.common.type_aliases import Observations
 from sb3_lwm.world_model.normalizer import RunningStandardizer
-
-# what NatureCNN's three convolutions leave something of
-MIN_IMAGE_SIZE = 36
 
 
 class VectorEncoder(nn.Module):
     """
     The latent is the observation itself: flattened, discrete values one-hot, real values standardised by their running
-    mean and variance (LWM, section 5.1: the labyrinth needs no encoder).
+    mean and variance (LWM, section 5.1: the labyrinth needs no encoder). Numbers that are 0 or 1 stay as they are.
 
-    :param observation_space: Box (no image), Discrete, MultiDiscrete or MultiBinary
+    :param observation_space: Box, Discrete, MultiDiscrete or MultiBinary
+    :param normalize_images: Whether pixels are divided by 255 before they are standardised
     """
 
-    def __init__(self, observation_space: spaces.Space) -> None:
+    def __init__(self, observation_space: spaces.Space, normalize_images: bool = True) -> None:
         super().__init__()
         self.observation_space = observation_space
+        self.normalize_images = normalize_images
         self.latent_size = get_flattened_obs_dim(observation_space)
-        self.is_binary = not isinstance(observation_space, spaces.Box)
+        self.is_binary = is_binary(observation_space)
         self.standardizer = None if self.is_binary else RunningStandardizer(self.latent_size)
 
     def _flatten(self, observations: th.Tensor) -> th.Tensor:
-        # infinite values in a Box's bounds do not matter here; preprocess_obs turns discrete values into one-hot vectors
-        return preprocess_obs(observations, self.observation_space).flatten(1)  # type: ignore[union-attr]
+        # infinite values in a Box's bounds do not matter here; discrete values become one-hot vectors
+        return preprocess(observations, self.observation_space, self.normalize_images).flatten(1)  # type: ignore[union-attr]
 
     def update_statistics(self, observations: th.Tensor) -> None:
         """:param observations: (N, *observation shape), a training batch"""
@@ -50,33 +54,48 @@ class ImageEncoder(nn.Module):
     """
     A convolutional embedding of images.
 
-    :param observation_space: channels-first images, at least 36 pixels wide and high
+    :param observation_space: channels-first images
     :param latent_size: size of the embedding
-    :raises ValueError: if the images are smaller
+    :param normalize_images: Whether pixels are divided by 255
+    :param encoder_class: The class of the network, an SB3 features extractor whose ``features_dim`` is the size of the
+        embedding; by default :class:`~sb3_lwm.common.cnn.ImageCNN`, under 36 pixels :class:`~sb3_lwm.common.cnn.GridCNN`
+    :param encoder_kwargs: The keyword arguments of ``encoder_class``
     """
 
     is_binary = False
 
-    def __init__(self, observation_space: spaces.Box, latent_size: int) -> None:
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        latent_size: int,
+        normalize_images: bool = True,
+        encoder_class: type[BaseFeaturesExtractor] | None = None,
+        encoder_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
-        if min(observation_space.shape[-2:]) < MIN_IMAGE_SIZE:
-            raise ValueError(
-                f"Images of shape {observation_space.shape} are too small for the convolutional encoder, which needs "
-                f"{MIN_IMAGE_SIZE} pixels on each side: enlarge them, or flatten them to real values."
-            )
         self.observation_space = observation_space
-        self.latent_size = latent_size
-        self.cnn = ImageCNN(observation_space, features_dim=latent_size, is_activated=False)
+        self.normalize_images = normalize_images
+        encoder_class = encoder_class or cnn_for(observation_space)
+        kwargs: dict[str, Any] = {"features_dim": latent_size}
+        if issubclass(encoder_class, ImageCNN | GridCNN):
+            kwargs["is_activated"] = False
+        if not (normalize_images and is_image(observation_space)) and issubclass(encoder_class, NatureCNN | GridCNN):
+            # the numbers are no pixels that were divided by 255
+            kwargs["normalized_image"] = True
+        self.cnn = encoder_class(observation_space, **{**kwargs, **(encoder_kwargs or {})})
+        self.latent_size = self.cnn.features_dim
 
     def update_statistics(self, observations: th.Tensor) -> None:
         """Images have no running statistics."""
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """
-        :param observations: (N, C, H, W) uint8
+        :param observations: (N, C, H, W), uint8 unless the images are normalised
         :return: (N, latent_size) float32
         """
-        return in_chunks(lambda images: self.cnn(preprocess_obs(images, self.observation_space)), observations)
+        return in_chunks(
+            lambda images: self.cnn(preprocess(images, self.observation_space, self.normalize_images)), observations
+        )
 
 
 class LatentEncoder(nn.Module):
@@ -85,45 +104,70 @@ class LatentEncoder(nn.Module):
 
     :param observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these
     :param image_latent_size: size of the embedding of an image
+    :param flatten_images: Whether images are vectors too, as for SB3's FlattenExtractor
+    :param normalize_images: Whether pixels are divided by 255; if False every Box of three dimensions is an image
+    :param encoder_class: The class of the encoder of images, see :class:`ImageEncoder`. If it is given, every Box of three
+        dimensions is an image, whatever its values and ``flatten_images``.
+    :param encoder_kwargs: The keyword arguments of the encoder of images
+    :raises ValueError: If there is an ``encoder_class`` or ``encoder_kwargs`` and no image
     """
 
     binary: th.Tensor
 
-    def __init__(self, observation_space: spaces.Space, image_latent_size: int = 32) -> None:
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        image_latent_size: int = 32,
+        flatten_images: bool = False,
+        normalize_images: bool = True,
+        encoder_class: type[BaseFeaturesExtractor] | None = None,
+        encoder_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
-        self.is_dict = isinstance(observation_space, spaces.Dict)
         parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"observation": observation_space}
-        encoders = {
-            key: ImageEncoder(space, image_latent_size)
-            if is_image_space(space) and isinstance(space, spaces.Box)
-            else VectorEncoder(space)
-            for key, space in parts.items()
-        }
-        self.encoders = nn.ModuleDict(encoders)
+        self.names = module_names(parts)
+        self.encoders = nn.ModuleDict()
+        flatten_images = flatten_images and encoder_class is None
+        for key, space in parts.items():
+            encoder: ImageEncoder | VectorEncoder
+            if not flatten_images and is_image(space, normalize_images and encoder_class is None):
+                assert isinstance(space, spaces.Box)
+                encoder = ImageEncoder(space, image_latent_size, normalize_images, encoder_class, encoder_kwargs)
+            else:
+                encoder = VectorEncoder(space, normalize_images)
+            self.encoders[self.names[key]] = encoder
+        if (encoder_class is not None or encoder_kwargs) and not self.image_keys:
+            raise ValueError(
+                f"encoder_class={encoder_class} and encoder_kwargs={encoder_kwargs} are for images, and there are none in "
+                f"{observation_space}: leave them out, or use CnnPolicy."
+            )
         # (latent_size,) which dimensions are 0 or 1: their prediction is a probability
-        flags = [encoder.is_binary for encoder in encoders.values() for _ in range(encoder.latent_size)]
+        flags = [part.is_binary for part in self.parts().values() for _ in range(part.latent_size)]
         self.register_buffer("binary", th.tensor(flags), persistent=False)
         self.latent_size = len(self.binary)
+
+    def parts(self) -> dict[str, "ImageEncoder | VectorEncoder"]:
+        """:return: The encoder of each part of the observation by its key; a single part has the key ``"observation"``"""
+        return {key: self.encoders[name] for key, name in self.names.items()}  # type: ignore[misc]
 
     @property
     def image_keys(self) -> list[str]:
         """:return: keys of the parts of the observation that are images"""
-        return [key for key, encoder in self.encoders.items() if isinstance(encoder, ImageEncoder)]
+        return [key for key, encoder in self.parts().items() if isinstance(encoder, ImageEncoder)]
 
-    def _parts(self, observations: Observations) -> dict[str, th.Tensor]:
+    def _observations(self, observations: Observations) -> dict[str, th.Tensor]:
         return observations if isinstance(observations, dict) else {"observation": observations}
 
     def update_statistics(self, observations: Observations) -> None:
         """:param observations: (N, *observation shape), a training batch"""
-        for key, part in self._parts(observations).items():
-            encoder = self.encoders[key]
-            assert isinstance(encoder, ImageEncoder | VectorEncoder)
-            encoder.update_statistics(part)
+        by_key = self._observations(observations)
+        for key, encoder in self.parts().items():
+            encoder.update_statistics(by_key[key])
 
     def forward(self, observations: Observations) -> th.Tensor:
         """
         :param observations: (N, *observation shape)
         :return: (N, latent_size) float32
         """
-        parts = self._parts(observations)
-        return th.cat([encoder(parts[key]) for key, encoder in self.encoders.items()], dim=-1)
+        by_key = self._observations(observations)
+        return th.cat([encoder(by_key[key]) for key, encoder in self.parts().items()], dim=-1)

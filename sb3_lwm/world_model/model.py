@@ -5,6 +5,7 @@ from typing import Any
 
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from sb3_lwm.common.type_aliases import Observations, SequenceSamples, Transitions, map_observations
@@ -41,7 +42,12 @@ class LatentWorldModel(nn.Module):
     :param image_latent_size: The size of an image's embedding
     :param predictor_kwargs: The keyword arguments of the :class:`LatentPredictor`, by default the sizes of the paper
     :param encoder_objective_kwargs: The keyword arguments of the objective, such as ``batch_size`` and ``sequence_length``
-    :raises ValueError: if there is no such objective
+    :param encoder_class: The class of the encoder of images, an SB3 features extractor; by default the convolutions that suit
+        their size. If it is given, every Box of three dimensions is an image.
+    :param encoder_kwargs: The keyword arguments of the encoder of images
+    :param flatten_images: Whether images are vectors too; the policy of an agent sets it to what its features extractor does
+    :param normalize_images: Whether pixels are divided by 255; if False every Box of three dimensions is an image
+    :raises ValueError: If there is no such objective, or an ``encoder_class`` without images
     """
 
     n_updates: th.Tensor
@@ -59,14 +65,21 @@ class LatentWorldModel(nn.Module):
         image_latent_size: int = 32,
         predictor_kwargs: Mapping[str, Any] | None = None,
         encoder_objective_kwargs: Mapping[str, Any] | None = None,
+        encoder_class: type[BaseFeaturesExtractor] | None = None,
+        encoder_kwargs: Mapping[str, Any] | None = None,
+        flatten_images: bool = False,
+        normalize_images: bool = True,
     ) -> None:
         super().__init__()
-        self.encoder = LatentEncoder(observation_space, image_latent_size)
+        self.encoder = LatentEncoder(
+            observation_space, image_latent_size, flatten_images, normalize_images, encoder_class, encoder_kwargs
+        )
         actions = ActionEncoder(action_space)
         objective_kwargs = dict(encoder_objective_kwargs or {})
+        parts, names = self.encoder.parts(), self.encoder.names
         self.objectives = nn.ModuleDict(
             {
-                key: make_objective(encoder_objective, image_latent_size, actions, **objective_kwargs)
+                names[key]: make_objective(encoder_objective, parts[key].latent_size, actions, **objective_kwargs)
                 for key in self.encoder.image_keys
             }
         )
@@ -96,7 +109,8 @@ class LatentWorldModel(nn.Module):
 
     def encoder_objectives(self) -> dict[str, EncoderObjective]:
         """:return: what the encoder of each image learns from, by its key; empty if there are no images or they stay random"""
-        parts = {key: part for key, part in self.objectives.items() if isinstance(part, EncoderObjective)}
+        keys = {name: key for key, name in self.encoder.names.items()}
+        parts = {keys[name]: part for name, part in self.objectives.items() if isinstance(part, EncoderObjective)}
         return {key: part for key, part in parts.items() if part.trains_encoder}
 
     def encode(self, observations: Observations) -> th.Tensor:

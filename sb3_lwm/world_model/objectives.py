@@ -9,11 +9,15 @@ from gymnasium import spaces
 from torch import nn
 from torch.nn import functional
 
+from sb3_lwm.common.cnn import MIN_IMAGE_SIZE
 from sb3_lwm.world_model.actions import ActionEncoder
 from sb3_lwm.world_model.augmentation import random_shift
 from sb3_lwm.world_model.whitening import whiten
 
-# (N, C, H, W) uint8 -> (N, Z) float
+# LWM, section 5.2, for images of 84 x 84 pixels
+MAX_SHIFT = 4
+
+# (N, C, H, W) -> (N, Z) float
 Encoder = Callable[[th.Tensor], th.Tensor]
 
 
@@ -74,11 +78,16 @@ class WMSEObjective(EncoderObjective):
     :param actions: The encoder of the actions, not used
     :param batch_size: number of pairs
     :param sequence_length: 1 + the largest distance of the frames of a pair
-    :param max_shift: in pixels
+    :param max_shift: in pixels; by default 4, and 0 for images under 36 pixels, whose pixels may be the cells of a grid
     """
 
     def __init__(
-        self, latent_size: int, actions: ActionEncoder, batch_size: int = 256, sequence_length: int = 3, max_shift: int = 4
+        self,
+        latent_size: int,
+        actions: ActionEncoder,
+        batch_size: int = 256,
+        sequence_length: int = 3,
+        max_shift: int | None = None,
     ) -> None:
         super().__init__(latent_size, actions, batch_size, sequence_length)
         self.max_shift = max_shift
@@ -89,7 +98,10 @@ class WMSEObjective(EncoderObjective):
         windows = th.arange(frames.shape[1], device=frames.device)
         steps = th.randint(1, self.sequence_length, windows.shape, generator=self.generator, device=frames.device)
         pairs = th.cat((frames[0], frames[steps, windows]))
-        whitened, ill_conditioned = whiten(encoder(random_shift(pairs, self.max_shift, self.generator)))
+        max_shift = self.max_shift
+        if max_shift is None:
+            max_shift = MAX_SHIFT if min(frames.shape[-2:]) >= MIN_IMAGE_SIZE else 0
+        whitened, ill_conditioned = whiten(encoder(random_shift(pairs, max_shift, self.generator)))
         first, second = whitened.chunk(2)
         return functional.mse_loss(first, second), {"ill_conditioned": ill_conditioned.float()}
 

@@ -141,10 +141,11 @@ class WorldModelTrainer:
         assert self.encoder_optimizer is not None
         self.world_model.train()
         total, scalars = th.zeros((), device=self.world_model.n_updates.device), {}
+        encoders = self.world_model.encoder.parts()
         for key, objective in self.world_model.encoder_objectives().items():
             samples = sample_windows(objective.batch_size, objective.sequence_length, within_episode=True)
             frames = samples.observations[key] if isinstance(samples.observations, dict) else samples.observations
-            loss, logged = objective.loss(self.world_model.encoder.encoders[key], frames, samples.actions)
+            loss, logged = objective.loss(encoders[key], frames, samples.actions)
             total = total + loss
             scalars.update(logged)
         self._step(self.encoder_optimizer, total, "encoder")

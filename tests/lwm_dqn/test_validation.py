@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 from gymnasium import spaces
-from helpers import NETWORKS, SHORT, VECTOR, RandomEnv, make_random_envs
+from helpers import NETWORKS, SHORT, VECTOR, make_random_envs
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_lwm import LWMDQN
 
@@ -115,12 +114,6 @@ def test_replay_buffer_without_sequences() -> None:
         make_model(replay_buffer_class=ReplayBuffer)
 
 
-def test_spaces_that_do_not_start_at_zero() -> None:
-    env = DummyVecEnv([lambda: RandomEnv(VECTOR, spaces.Discrete(3, start=1))])
-    with pytest.raises(ValueError, match=r"Discrete\(3, start=1\).*TransformAction"):
-        make_model(env)
-
-
 def test_policy_and_space_must_fit() -> None:
     with pytest.raises(ValueError, match="MultiInputPolicy"):
         make_model(make_random_envs(spaces.Dict({"vector": VECTOR})))
@@ -128,11 +121,3 @@ def test_policy_and_space_must_fit() -> None:
         make_model(policy="LstmPolicy")
     with pytest.raises(AssertionError, match="NatureCNN"):
         make_model(policy="CnnPolicy")
-
-
-def test_images_too_small_for_the_world_model() -> None:
-    # MiniGrid's frames are 7x7; torch would only speak of the size of a kernel
-    env = make_random_envs(spaces.Box(0, 255, (7, 7, 3), np.uint8))
-    with pytest.raises(ValueError, match=r"7.*36"):
-        make_model(env)
-    assert make_model(env, use_world_model=False).policy.world_model is None

@@ -156,7 +156,7 @@ def test_wmse_pairs_are_uniformly_far_apart(sequence_length: int) -> None:
 
 def test_wmse_shifts_both_frames_of_a_pair_each_on_its_own() -> None:
     th.manual_seed(0)
-    objective = WMSEObjective(LATENT_SIZE, ACTIONS, batch_size=64)
+    objective = WMSEObjective(LATENT_SIZE, ACTIONS, batch_size=64, max_shift=4)
     frame = th.randint(256, (1, 12, 12), dtype=th.uint8)
     seen = seen_by_encoder(objective, frame.expand(3, 64, 1, 12, 12))
     shifts = [shifts_of(frame, moved, 4)[0] for moved in seen]

@@ -47,12 +47,18 @@ def find_game(
     :param repeat_action_probability: of sticky actions; None for what the id says
     :param full_action_space: all 18 actions; None for what the id says
     :return: the game
-    :raises ValueError: if there is no such game, or the id stands for what the vectorised environment cannot do
+    :raises ValueError: If there is no such game, the emulator does not know its ROM, or the id stands for settings that the
+        vectorised environment does not have
     """
     if isinstance(game, str) and game in ale_py.roms.get_all_rom_ids():
         found = AtariGame(game, _rom_path(game), 0.0, False, None)
     else:
         found = _from_spec(gym.registry.get(game) if isinstance(game, str) else game, str(game))
+    if ale_py.ALEInterface.isSupportedROM(found.rom_path) is None:
+        raise ValueError(
+            f"The emulator of ale-py does not know the ROM of {found.rom!r}, although that ships with it, and would end the "
+            "program: choose another game."
+        )
     if repeat_action_probability is not None:
         found = found._replace(repeat_action_probability=repeat_action_probability)
     if not 0.0 <= found.repeat_action_probability < 1.0:

@@ -1,0 +1,28 @@
+"""Environments that write all of their observations into the same array."""
+
+import copy
+from typing import Any
+
+import gymnasium as gym
+
+
+class CopyFinalObservation(gym.Wrapper[Any, Any, Any, Any]):
+    """
+    Copies the last observation of an episode. SB3's vector environments keep the array itself while they reset the
+    environment, which may write the first observation of the next episode into it (NLE and MiniHack do).
+
+    ``LWMDQN`` applies it to an environment that is not vectorised, and ``ReportingSubprocVecEnv`` to each of its own; in a
+    vector environment of your own apply it by ``make_vec_env(..., wrapper_class=CopyFinalObservation)``.
+
+    :param env: The environment
+    """
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """
+        :param action: The action
+        :return: The result of the environment's own step
+        """
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if terminated or truncated:
+            observation = copy.deepcopy(observation)
+        return observation, reward, terminated, truncated, info
