@@ -335,7 +335,8 @@ class LWMDQN(DQN):
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """
-        Seed the global generators, those of the environments and of the action space, and the agent's own.
+        Seed the global generators, those of the environments and of the action space, and the agent's own. The agent draws
+        actions, batches and augmentations from its own ones; dropout in networks of yours draws from PyTorch's global one.
 
         :param seed: The seed; None leaves the global generators as they are, and gives the agent a random one
         """
@@ -555,7 +556,7 @@ class LWMDQN(DQN):
         check_environment(self.env)
         if self.step_ahead and not isinstance(self.env and self.env.unwrapped, AtariVecEnv):
             raise ValueError(f"step_ahead=True needs an AtariVecEnv, not {self.env}: use step_ahead=False.")
-        assert self.replay_buffer is not None
+        assert self.env is not None and self.replay_buffer is not None, "There is no environment to learn from: call set_env."
         is_reset = reset_num_timesteps or self._last_obs is None
         if self.optimize_memory_usage and reset_num_timesteps and self.replay_buffer.written.any():
             warnings.warn(
@@ -563,6 +564,9 @@ class LWMDQN(DQN):
                 "use reset_num_timesteps=False to avoid that.",
                 stacklevel=3,
             )
+        if is_reset:
+            # should a reset fail, or bring something that is not finite, the next learn() begins with another one
+            self._last_obs = None
         # OffPolicyAlgorithm's own would truncate it in its own kind of replay buffer
         result = BaseAlgorithm._setup_learn(self, total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         if is_reset:
@@ -572,9 +576,10 @@ class LWMDQN(DQN):
             self._sent_actions = None
             self._collected_rollout = None
             if self._vec_normalize_env is not None:
-                assert self.env is not None
                 self._last_original_obs = original_observations(self.env)
-            self.finite_guard.check_step(self._last_obs, np.zeros(self.n_envs))
+            first_obs, self._last_obs = self._last_obs, None
+            self.finite_guard.check_step(first_obs, np.zeros(self.n_envs))
+            self._last_obs = first_obs
         return result
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:

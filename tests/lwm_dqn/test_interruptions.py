@@ -74,3 +74,40 @@ def test_interruption_of_the_pretraining() -> None:
     model.learn(36, reset_num_timesteps=False)
     assert model.num_timesteps == 100 and model.policy.world_model is not None
     assert int(model.policy.world_model.n_updates) == SHORT["pretraining_updates"] + model._n_updates == 3 + 9
+
+
+@pytest.mark.parametrize("value", [np.nan, None])
+def test_a_reset_that_fails_is_repeated(value: float | None) -> None:
+    class Failing(Interrupted):
+        is_broken = False
+
+        def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
+            observation, info = super().reset(**kwargs)
+            if self.is_broken:
+                self.is_broken = False
+                if value is None:
+                    raise KeyboardInterrupt
+                return np.array([value]), info
+            return observation, info
+
+    env = DummyVecEnv([lambda: Failing(SPACE)])
+    model = LWMDQN("MlpPolicy", env, seed=0, **SHORT).learn(10)
+    env.envs[0].is_broken = True
+    with pytest.raises(KeyboardInterrupt if value is None else NonFiniteError):
+        model.learn(10)
+    assert not model.knows_environments()
+    model.learn(10, reset_num_timesteps=False)
+    buffer = model.replay_buffer
+    assert buffer is not None and np.isfinite(stored(buffer, "observations")).all()
+    rows, finals = int(buffer.written[0]), buffer.finals[: buffer.written[0], 0]
+    np.testing.assert_array_equal(buffer.rewards[:rows, 0][~finals], stored(buffer, "observations")[:rows, 0, 0][~finals])
+
+
+def test_learning_without_an_environment(tmp_path: Any) -> None:
+    LWMDQN("MlpPolicy", DummyVecEnv([lambda: Interrupted(SPACE)]), **SHORT).save(tmp_path / "model")
+    model = LWMDQN.load(tmp_path / "model")
+    assert model.replay_buffer is None
+    with pytest.raises(AssertionError, match="set_env"):
+        model.learn(10)
+    with pytest.raises(ValueError, match="set_env"):
+        model.add_episode(np.zeros((2, 1)), np.zeros(1), np.zeros(1))
