@@ -11,7 +11,7 @@ import torch as th
 from gymnasium import spaces
 from helpers import NETWORKS, SHORT, VECTOR, RandomEnv, changed, make_labyrinths, make_random_envs, weights
 from replay_helpers import stored
-from resume_helpers import assert_same_training, go_on, train
+from resume_helpers import assert_same_training, continue_training, train
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 
 from sb3_lwm import LWMDQN, LatentWorldModelCallback, PrioritizedSequenceReplayBuffer
@@ -290,7 +290,10 @@ def test_normalised_training_is_resumed_to_the_last_bit(norm_obs: bool, tmp_path
 
     unbroken = train(LWMDQN("MlpPolicy", make_env(), seed=0, **SHORT), tmp_path / "unbroken", 200, every_steps=10_000)
     train(LWMDQN("MlpPolicy", make_env(), seed=0, **SHORT), tmp_path / "broken", 200)
-    resumed = go_on(LWMDQN.load_training_state(tmp_path / "broken" / "states" / "state_112", make_env(), device="cpu"))
+    loaded = LWMDQN.load_training_state(tmp_path / "broken" / "states" / "state_112", make_env(), device="cpu")
+    resumed = continue_training(loaded)
+        LWMDQN.load_training_state(tmp_path / "broken" / "states" / "state_112", make_env(), device="cpu")
+    )
     assert_same_training(unbroken, resumed, tmp_path / "states")
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_recording import FIRST_ROOM
+from atari_helpers import FIRST_ROOM
 
-from sb3_lwm.world_model import encoder_training
+from sb3_lwm.figures import encoder_training
 from sb3_lwm.zoo.commands import embeddings, play
 
 pytest.importorskip("cv2")
