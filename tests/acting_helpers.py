@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_lwm import LWMDQN, PrioritizedSequenceReplayBuffer
 
-N_ENVS, N_STEPS = 3, 60
+N_ENVS, N_STEPS = 3, 180
 STRIDE, SEQUENCE_LENGTH, BURN_IN = 8, 20, 5
 
 

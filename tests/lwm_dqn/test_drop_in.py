@@ -292,8 +292,6 @@ def test_normalised_training_is_resumed_to_the_last_bit(norm_obs: bool, tmp_path
     train(LWMDQN("MlpPolicy", make_env(), seed=0, **SHORT), tmp_path / "broken", 200)
     loaded = LWMDQN.load_training_state(tmp_path / "broken" / "states" / "state_112", make_env(), device="cpu")
     resumed = continue_training(loaded)
-        LWMDQN.load_training_state(tmp_path / "broken" / "states" / "state_112", make_env(), device="cpu")
-    )
     assert_same_training(unbroken, resumed, tmp_path / "states")
 
 

@@ -86,7 +86,7 @@ def test_more_dimensions_are_refused(in_dict: bool) -> None:
 def test_no_values_are_refused(in_dict: bool) -> None:
     space: spaces.Space = spaces.Box(0.0, 1.0, (0,))
     space = spaces.Dict({"nothing": space, "vector": VECTOR}) if in_dict else space
-    with pytest.raises(ValueError, match=r"without values, of shape \(0,\)"):
+    with pytest.raises(ValueError, match="without values: remove it"):
         make_model(make_envs(space), "MultiInputPolicy" if in_dict else "MlpPolicy")
 
 

@@ -128,7 +128,7 @@ def test_loss_of_weighted_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
     td_errors = th.tensor([[1.0, 2.0, 0.0], [2.0, 0.0, 4.0]])
     losses: list[float] = []
     assert model.replay_buffer is not None
-    monkeypatch.setattr(model.replay_buffer, "sample", lambda batch_size: samples)
+    monkeypatch.setattr(model.replay_buffer, "sample", lambda batch_size, env: samples)
     monkeypatch.setattr(model, "world_model_trainer", None)
     monkeypatch.setattr(model, "_td_errors", lambda _: td_errors)
     monkeypatch.setattr(model, "_update_q_network", lambda loss: losses.append(loss.item()))

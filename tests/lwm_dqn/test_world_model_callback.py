@@ -72,9 +72,9 @@ def test_world_model_is_pretrained_exactly_once(monkeypatch: pytest.MonkeyPatch)
     drawn: list[tuple[int, int]] = []
     sample_windows = SequenceReplayBuffer.sample_windows
 
-    def spy(self: SequenceReplayBuffer, batch_size: int, sequence_length: int) -> Any:
+    def spy(self: SequenceReplayBuffer, batch_size: int, sequence_length: int, *args: Any, **kwargs: Any) -> Any:
         drawn.append((batch_size, sequence_length))
-        return sample_windows(self, batch_size, sequence_length)
+        return sample_windows(self, batch_size, sequence_length, *args, **kwargs)
 
     monkeypatch.setattr(SequenceReplayBuffer, "sample_windows", spy)
     model = LWMDQN("MlpPolicy", make_random_envs(), **{**SHORT, "pretraining_batch_size": 5})
