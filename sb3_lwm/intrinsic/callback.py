@@ -32,13 +32,13 @@ class IntrinsicRewardCallback(BaseCallback):
     """
     Adds the intrinsic reward of a latent world model (LWM, section 4) to an algorithm of Stable-Baselines3 or sb3-contrib::
 
-        PPO("MlpPolicy", env).learn(1_000_000, callback=IntrinsicRewardCallback(intrinsic_reward_scale="lin_0.03"))
+        PPO("MlpPolicy", env).learn(1_000_000, callback=IntrinsicRewardCallback(intrinsic_reward_scale="lin_0.04"))
 
     or in a yml of the RL Zoo::
 
         callback:
           - sb3_lwm.IntrinsicRewardCallback:
-              intrinsic_reward_scale: lin_0.03
+              intrinsic_reward_scale: lin_0.04
 
     On-policy algorithms (A2C, PPO, TRPO, MaskablePPO, RecurrentPPO): at the end of each rollout the world model predicts the
     next latent of every transition, with the hidden state carried along from the last rollout. The normalised prediction
@@ -52,7 +52,7 @@ class IntrinsicRewardCallback(BaseCallback):
     ``rollout/ep_rew_mean`` stays the return of the environment; the scalars of the world model are logged under
     ``world_model/``. :class:`~sb3_lwm.LWMDQN` has a world model of its own and does not take this callback.
 
-    :param intrinsic_reward_scale: The factor of the normalised prediction error: a number, ``"lin_0.03"`` for one that falls
+    :param intrinsic_reward_scale: The factor of the normalised prediction error: a number, ``"lin_0.04"`` for one that falls
         linearly to 0, or a function of the progress remaining (from 1 to 0)
     :param intrinsic_reward_fraction: The fraction of the training over which a linear scale falls to 0
     :param intrinsic_reward_clip: The bound of the normalised prediction error, in standard deviations; None for none
@@ -81,8 +81,8 @@ class IntrinsicRewardCallback(BaseCallback):
 
     def __init__(
         self,
-        intrinsic_reward_scale: ScheduleArgument = "lin_0.03",
-        intrinsic_reward_fraction: float = 1.0,
+        intrinsic_reward_scale: ScheduleArgument = "lin_0.04",
+        intrinsic_reward_fraction: float = 0.5,
         intrinsic_reward_clip: float | None = 5.0,
         intrinsic_reward_momentum: float = 0.99,
         intrinsic_reward_normalizer: str = "moving",
