@@ -49,7 +49,7 @@ CHECKED = ("checked_reset", "checked_step", "checked_data_reuse")
 STATISTICS = "running mean and variance"
 VEC_WRAPPERS: dict[type[VecEnvWrapper], tuple[str, ...]] = {
     VecMonitor: ("episode_returns", "episode_lengths", "episode_count"),
-    VecNormalize: ("obs_rms", "ret_rms", "returns", "old_obs", "old_reward"),
+    VecNormalize: ("obs_rms", "ret_rms", "returns"),
     VecTransposeImage: (),
     VecExtractDictObs: (),
     VecCheckNan: (),
