@@ -24,7 +24,6 @@ class LatentWorldModelCallback(BaseCallback):
     :param pretraining_sequence_length: The number of rows of each window; fewer where the replay holds no longer ones
     :param encoder_pretraining_updates: The number of encoder updates before them, where there are images; by default as many
     :param verbose: 0: a progress bar of the pretraining on a terminal only, 1: always, and a line of results
-    :param shows_progress: Whether there may be a progress bar at all; not beside that of ``learn(progress_bar=True)``
     """
 
     # an LWMDQN, which imports this module
@@ -37,14 +36,14 @@ class LatentWorldModelCallback(BaseCallback):
         pretraining_sequence_length: int,
         encoder_pretraining_updates: int | None,
         verbose: int = 0,
-        shows_progress: bool = True,
     ) -> None:
         super().__init__(verbose)
         self.pretraining_updates = pretraining_updates
         self.pretraining_batch_size = pretraining_batch_size
         self.pretraining_sequence_length = pretraining_sequence_length
         self.encoder_pretraining_updates = encoder_pretraining_updates
-        self.shows_progress = shows_progress
+        # False beside the progress bar of a training
+        self.shows_progress = True
         self._is_pretrained = False
 
     def _on_step(self) -> bool:

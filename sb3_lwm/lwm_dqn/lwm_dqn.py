@@ -12,7 +12,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback, ProgressBarCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_pkl, open_path
@@ -38,7 +38,7 @@ from sb3_lwm.lwm_dqn.validation import RULES, check_arguments, check_buffer_size
 from sb3_lwm.replay import PrioritizedSequenceReplayBuffer, SequenceReplayBuffer
 from sb3_lwm.replay.memory_budget import ReplayMemory
 from sb3_lwm.replay.observation_storage import check_storage, observation_bytes
-from sb3_lwm.training_state import TrainingStates, loaded_arguments, newest_state
+from sb3_lwm.training_state import TrainingStates, all_callbacks, loaded_arguments, newest_state
 from sb3_lwm.world_model import WorldModelTrainer
 
 SelfLWMDQN = TypeVar("SelfLWMDQN", bound="LWMDQN")
@@ -588,6 +588,7 @@ class LWMDQN(DQN):
         return result
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
+        own = None
         if self.world_model_trainer is not None:
             own = LatentWorldModelCallback(
                 self.pretraining_updates,
@@ -595,12 +596,14 @@ class LWMDQN(DQN):
                 self.pretraining_sequence_length,
                 self.encoder_pretraining_updates,
                 verbose=self.verbose,
-                shows_progress=not progress_bar,
             )
             others = callback if isinstance(callback, list) else [callback]
             others = [other if isinstance(other, BaseCallback) else ConvertCallback(other) for other in others if other]
             callback = CallbackList([own, *others])
         callback = super()._init_callback(callback, progress_bar)
+        if own is not None:
+            # two bars would write into each other
+            own.shows_progress = not any(isinstance(part, ProgressBarCallback) for part in all_callbacks(callback))
         self.training_states.begin(callback)
         return callback
 

@@ -28,14 +28,18 @@ COUNTERS: dict[type[BaseCallback], tuple[str, ...]] = {
 }
 
 
-def _all_callbacks(callback: BaseCallback) -> Iterator[BaseCallback]:
+def all_callbacks(callback: BaseCallback) -> Iterator[BaseCallback]:
+    """
+    :param callback: The callback of a training
+    :return: The callback and all callbacks inside it
+    """
     yield callback
     children = callback.callbacks if isinstance(callback, CallbackList) else [getattr(callback, "callback", None)]
     if isinstance(callback, EvalCallback):
         children = [*children, callback.callback_on_new_best]
     for child in children:
         if isinstance(child, BaseCallback):
-            yield from _all_callbacks(child)
+            yield from all_callbacks(child)
 
 
 def callbacks_state(callback: BaseCallback) -> list[dict[str, Any]]:
@@ -44,7 +48,7 @@ def callbacks_state(callback: BaseCallback) -> list[dict[str, Any]]:
     :return: their counters
     """
     # CallbackList is a shell that a resumed training may have more or less of
-    return [_state(part) for part in _all_callbacks(callback) if not isinstance(part, CallbackList)]
+    return [_state(part) for part in all_callbacks(callback) if not isinstance(part, CallbackList)]
 
 
 def _state(callback: BaseCallback) -> dict[str, Any]:
@@ -74,7 +78,7 @@ def set_callbacks_state(callback: BaseCallback, states: list[dict[str, Any]]) ->
     :param states: what :func:`callbacks_state` has returned
     """
     left = list(states)
-    for part in _all_callbacks(callback):
+    for part in all_callbacks(callback):
         if isinstance(part, CallbackList):
             continue
         state = next((state for state in left if state["class"] == type(part).__qualname__), None)

@@ -8,6 +8,7 @@ import gymnasium as gym
 import pytest
 from gymnasium import spaces
 from helpers import NETWORKS, SHORT, VECTOR, RandomEnv, make_random_envs
+from stable_baselines3.common.callbacks import CallbackList, ProgressBarCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_lwm import LWMDQN
@@ -79,11 +80,22 @@ def test_net_arch_of_other_algorithms(net_arch: Any) -> None:
         LWMDQN("MlpPolicy", make_random_envs(), **{**SHORT, "policy_kwargs": {**NETWORKS, "net_arch": net_arch}})
 
 
-@pytest.mark.parametrize("progress_bar", [False, True])
+@pytest.mark.parametrize(
+    ("given", "progress_bar"),
+    [
+        ({}, False),
+        ({"progress_bar": True}, True),
+        # as the Zoo does
+        ({"callback": [ProgressBarCallback()]}, True),
+        ({"callback": CallbackList([ProgressBarCallback()])}, True),
+    ],
+)
 @pytest.mark.parametrize("verbose", [0, 1])
 @pytest.mark.filterwarnings("ignore:rich is experimental")
-def test_one_progress_bar_at_a_time(progress_bar: bool, verbose: int, capsys: pytest.CaptureFixture[str]) -> None:
-    LWMDQN("MlpPolicy", make_random_envs(), seed=0, **{**SHORT, "verbose": verbose}).learn(80, progress_bar=progress_bar)
+def test_one_progress_bar_at_a_time(
+    given: dict[str, Any], progress_bar: bool, verbose: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    LWMDQN("MlpPolicy", make_random_envs(), seed=0, **{**SHORT, "verbose": verbose}).learn(80, **given)
     output, errors = capsys.readouterr()
     # the line of results says where the time went
     assert ("Pretraining the world model: loss" in output) == (verbose == 1)
