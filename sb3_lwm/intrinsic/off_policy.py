@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_lwm.common.type_aliases import Observations, SequenceSamples, Transitions, map_observations
+from sb3_lwm.common.windows import Stretches, episode_stretches
 from sb3_lwm.intrinsic.on_policy import encoder_samples
 from sb3_lwm.world_model import WorldModelTrainer
 
@@ -116,39 +117,35 @@ class ReplayReward:
     def update_encoder(self) -> None:
         """Make one update of the encoder of images, if there are windows that lie within one episode."""
         window = self.trainer.encoder_window
+        if window == 0:
+            return
+        stretches = self._episodes()
+        if stretches.n_windows(window) == 0:
+            self.trainer.warn_of_short_episodes()
+            return
+        self.trainer.update_encoder(lambda *args, **kwargs: self._sample_windows(stretches, *args, **kwargs))
+
+    def _sample_windows(
+        self, stretches: Stretches, batch_size: int, sequence_length: int, within_episode: bool = True
+    ) -> SequenceSamples:
+        """Draw windows of which only observations and actions have a meaning, from the global generator of PyTorch."""
+        numbers = th.randint(stretches.n_windows(sequence_length), (batch_size,)).numpy()
+        starts, envs = stretches.windows(numbers, sequence_length)
         buffer = self.model.replay_buffer
         assert buffer is not None
-        if window > 0 and buffer.size() >= window and len(self._starts_within_episodes(1, window)[0]) > 0:
-            self.trainer.update_encoder(self.sample_windows)
-
-    def sample_windows(self, batch_size: int, sequence_length: int, within_episode: bool = True) -> SequenceSamples:
-        """
-        Draw windows of the replay that lie within one episode, from the global generator of PyTorch.
-
-        :param batch_size: The number of windows, ``B``
-        :param sequence_length: The number of rows of a window, ``T``
-        :param within_episode: Must be True
-        :return: (T, B) rows, of which only observations and actions have a meaning
-        """
-        starts, envs = self._starts_within_episodes(batch_size, sequence_length)
-        chosen = th.randint(len(starts), (batch_size,)).numpy()
-        buffer = self.model.replay_buffer
-        assert buffer is not None
-        rows = (starts[chosen] + np.arange(sequence_length)[:, None]) % buffer.buffer_size
-        envs = envs[chosen]
+        rows = (starts + np.arange(sequence_length)[:, None]) % buffer.buffer_size
         return encoder_samples(self._take("observations", rows, envs, None), self._actions(rows, envs))
 
-    def _starts_within_episodes(self, batch_size: int, sequence_length: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return first rows and environments of windows within one episode, out of some that are drawn at random."""
+    def _episodes(self) -> Stretches:
+        """Return the stored rows of each episode, numbered from the oldest row on."""
         buffer = self.model.replay_buffer
         assert buffer is not None
-        n_windows = buffer.size() - sequence_length + 1
         oldest = buffer.pos if buffer.full else 0
-        starts = oldest + th.randint(n_windows, (8 * batch_size + 64,)).numpy()
-        envs = th.randint(buffer.n_envs, (len(starts),)).numpy()
-        rows = (starts + np.arange(sequence_length - 1)[:, None]) % buffer.buffer_size
-        is_whole = ~buffer.dones[rows, envs].astype(bool).any(axis=0)
-        return starts[is_whole], envs[is_whole]
+        rows = (oldest + np.arange(buffer.size())) % buffer.buffer_size
+        starts = np.zeros((len(rows), buffer.n_envs), dtype=bool)
+        starts[1:] = buffer.dones[rows[:-1]]
+        episodes = episode_stretches(starts)
+        return episodes._replace(firsts=episodes.firsts + oldest)
 
 
 def check_buffer(buffer: ReplayBuffer) -> None:

@@ -9,6 +9,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import obs_as_tensor
 
 from sb3_lwm.common.type_aliases import Observations, SequenceSamples, Transitions, map_observations
+from sb3_lwm.common.windows import Stretches, episode_stretches
 from sb3_lwm.world_model import WorldModelTrainer
 
 
@@ -128,37 +129,27 @@ class RolloutReward:
     def _update_encoder(self, observations: Observations) -> None:
         """Train the encoder of images, if there are windows of the rollout that lie within one episode."""
         window = self.trainer.encoder_window
-        if window == 0 or len(self._window_starts(window)) == 0:
+        if window == 0:
+            return
+        stretches = episode_stretches(self.model.rollout_buffer.episode_starts)
+        if stretches.n_windows(window) == 0:
+            self.trainer.warn_of_short_episodes()
             return
         for _ in range(self.encoder_updates):
-            self.trainer.update_encoder(lambda *args, **kwargs: self.sample_windows(observations, *args, **kwargs))
+            self.trainer.update_encoder(lambda *args, **kwargs: self._sample_windows(observations, stretches, *args, **kwargs))
 
-    def _window_starts(self, sequence_length: int) -> np.ndarray:
-        """Return the (k, 2) rows and environments where a window within one episode begins."""
-        starts = self.model.rollout_buffer.episode_starts
-        n_windows = len(starts) - sequence_length + 1
-        if n_windows <= 0:
-            return np.empty((0, 2), dtype=np.int64)
-        crosses = np.zeros((n_windows, starts.shape[1]), dtype=bool)
-        for step in range(1, sequence_length):
-            crosses |= starts[step : step + n_windows].astype(bool)
-        return np.argwhere(~crosses)
-
-    def sample_windows(
-        self, observations: Observations, batch_size: int, sequence_length: int, within_episode: bool = True
+    def _sample_windows(
+        self,
+        observations: Observations,
+        stretches: Stretches,
+        batch_size: int,
+        sequence_length: int,
+        within_episode: bool = True,
     ) -> SequenceSamples:
-        """
-        Draw windows of the rollout that lie within one episode, from the global generator of PyTorch.
-
-        :param observations: (n_steps, n_envs, *observation shape)
-        :param batch_size: The number of windows, ``B``
-        :param sequence_length: The number of rows of a window, ``T``
-        :param within_episode: Must be True
-        :return: (T, B) rows, of which only observations and actions have a meaning
-        """
-        starts = self._window_starts(sequence_length)
-        rows, envs = starts[th.randint(len(starts), (batch_size,)).numpy()].T
-        rows = rows + np.arange(sequence_length)[:, None]
+        """Draw windows of which only observations and actions have a meaning, from the global generator of PyTorch."""
+        numbers = th.randint(stretches.n_windows(sequence_length), (batch_size,)).numpy()
+        starts, envs = stretches.windows(numbers, sequence_length)
+        rows = starts + np.arange(sequence_length)[:, None]
         actions = th.as_tensor(self.model.rollout_buffer.actions[rows, envs], device=self.model.device)
         if isinstance(self.model.action_space, spaces.Discrete):
             actions = actions[..., 0].long()

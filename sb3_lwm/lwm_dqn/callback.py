@@ -58,7 +58,7 @@ class LatentWorldModelCallback(BaseCallback):
         if not self._is_pretrained:
             model.mark_rollout_as_collected(self.locals["num_collected_steps"] * self.training_env.num_envs)
             self._pretrain()
-        elif 0 < trainer.encoder_window and model.replay_buffer.can_sample(trainer.encoder_window):
+        elif self._has_encoder_windows():
             trainer.update_encoder(model.sample_windows)
         model.log_world_model()
 
@@ -83,7 +83,7 @@ class LatentWorldModelCallback(BaseCallback):
         trainer.pretrain(
             self.model.sample_windows,
             updates,
-            encoder_updates,
+            encoder_updates if self._has_encoder_windows() else 0,
             batch_size,
             length,
             # before each update: a resumed pretraining has something left to do
@@ -103,6 +103,17 @@ class LatentWorldModelCallback(BaseCallback):
         buffer = self.model.replay_buffer
         shortest = max(SHORTEST_WINDOW, self.model.world_model_trainer.encoder_window)
         return buffer.written.sum() >= self.model.learning_starts and buffer.can_sample(shortest)
+
+    def _has_encoder_windows(self) -> bool:
+        """Return whether the encoder of images can be updated; warn if only the episodes are too short for it."""
+        trainer, buffer = self.model.world_model_trainer, self.model.replay_buffer
+        window = trainer.encoder_window
+        if window == 0 or not buffer.can_sample(window):
+            return False
+        if not buffer.can_sample(window, within_episode=True):
+            trainer.warn_of_short_episodes()
+            return False
+        return True
 
     def get_training_state(self) -> dict[str, Any]:
         """:return: What the callback remembers beside the world model"""

@@ -9,6 +9,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_lwm.common.type_aliases import RecurrentState, SequenceSamples, map_observations
+from sb3_lwm.common.windows import Stretches, episode_stretches
 from sb3_lwm.replay.observation_storage import ObservationStorage, gather, make_storage, to_device
 
 
@@ -44,9 +45,6 @@ class SequenceReplayBuffer(ReplayBuffer):
     """
 
     ROW_BYTES = 8 + 4 + 3  # action, reward, three flags
-    # windows drawn for each one inside an episode, before these are said to be too rare
-    MAX_TRIES = 1000
-
     # rows between the places where sequences may begin
     stride = 1
     # what a training state holds beside the observations
@@ -257,12 +255,13 @@ class SequenceReplayBuffer(ReplayBuffer):
         rows = int(np.minimum(self.written, self.buffer_size).sum())
         return min(batch_size, max(rows // sequence_length, 2))
 
-    def can_sample(self, sequence_length: int | None = None) -> bool:
+    def can_sample(self, sequence_length: int | None = None, within_episode: bool = False) -> bool:
         """
         :param sequence_length: rows of a window, by default ``self.sequence_length``
+        :param within_episode: Whether the window must lie inside one episode
         :return: whether there is at least one window of this length
         """
-        return self.longest_window >= (sequence_length or self.sequence_length)
+        return self._stretches(within_episode).n_windows(sequence_length or self.sequence_length) > 0
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> SequenceSamples:  # type: ignore[override]
         """
@@ -286,10 +285,9 @@ class SequenceReplayBuffer(ReplayBuffer):
         :param within_episode: only windows that lie inside one episode, each with the same chance
         :param env: The VecNormalize whose present statistics normalise observations and rewards
         :return: (T, B) rows
-        :raises ValueError: if no environment has that many rows, or hardly any episode where it is asked for
+        :raises ValueError: If no environment has that many rows, or no episode where it is asked for; see :meth:`can_sample`
         """
-        draw = self._draw_within_episodes if within_episode else self._draw_windows
-        return self._gather(*draw(batch_size, sequence_length), sequence_length, env)
+        return self._gather(*self._draw_windows(batch_size, sequence_length, within_episode), sequence_length, env)
 
     def newest_windows(self, sequence_length: int, n_envs: int, env: VecNormalize | None = None) -> SequenceSamples:
         """
@@ -300,38 +298,31 @@ class SequenceReplayBuffer(ReplayBuffer):
         """
         return self._gather(self.written[:n_envs] - sequence_length, self._envs[:n_envs], sequence_length, env)
 
-    def _draw_windows(self, batch_size: int, sequence_length: int) -> tuple[np.ndarray, np.ndarray]:
-        """:return: (B,) int twice, first row of each window, modulo ``buffer_size``, and its environment"""
-        stored = np.minimum(self.written, self.buffer_size)
-        last_windows = np.cumsum(np.maximum(stored - sequence_length + 1, 0))
-        if last_windows[-1] == 0:
+    def _draw_windows(self, batch_size: int, sequence_length: int, within_episode: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return (B,) int twice, first row of each window, modulo ``buffer_size``, and its environment."""
+        stretches = self._stretches(within_episode)
+        n_windows = stretches.n_windows(sequence_length)
+        if n_windows == 0:
+            whose, remedy = ("episode", "") if within_episode else ("environment", "raise learning_starts or ")
             raise ValueError(
-                f"No environment has {sequence_length} rows in the replay yet, the longest has {stored.max()}: "
-                "raise learning_starts or use shorter sequences."
+                f"No {whose} has {sequence_length} rows in the replay yet, the longest has "
+                f"{stretches.lengths.max(initial=0)}: {remedy}use shorter sequences."
             )
-        windows = self.rng.integers(last_windows[-1], size=batch_size)
-        envs = np.searchsorted(last_windows, windows, side="right")
-        # counted back from the newest window of the environment, which ends at its newest row
-        return self.written[envs] - sequence_length - (last_windows[envs] - 1 - windows), envs
+        return stretches.windows(self.rng.integers(n_windows, size=batch_size), sequence_length)
 
-    def _draw_within_episodes(self, batch_size: int, sequence_length: int) -> tuple[np.ndarray, np.ndarray]:
-        """:return: as :meth:`_draw_windows`, without the windows in which an episode begins after the first row"""
-        starts, envs, n_drawn = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), 0
-        while len(starts) < batch_size:
-            # + 100: the first few say little
-            if n_drawn > self.MAX_TRIES * (len(starts) + 100):
-                raise ValueError(
-                    f"Of {n_drawn} windows of {sequence_length} rows only {len(starts)} lie inside one episode, {batch_size} "
-                    "are needed: use shorter sequences."
-                )
-            # where few windows will do, ever more are looked at together
-            new_starts, new_envs = self._draw_windows(max(batch_size, min(n_drawn, 4096)), sequence_length)
-            n_drawn += len(new_starts)
-            later_rows = (new_starts + np.arange(1, sequence_length)[:, None]) % self.buffer_size
-            is_whole = ~self.episode_starts[later_rows, new_envs].any(axis=0)
-            starts = np.concatenate([starts, new_starts[is_whole]])
-            envs = np.concatenate([envs, new_envs[is_whole]])
-        return starts[:batch_size], envs[:batch_size]
+    def _stretches(self, within_episode: bool) -> Stretches:
+        """Return the stored rows of each environment, or of each episode, oldest first, numbered as by ``written``."""
+        stored = np.minimum(self.written, self.buffer_size)
+        oldest = self.written - stored
+        if not within_episode:
+            return Stretches(oldest, self._envs, stored)
+        parts = []
+        for env in self._envs:
+            first = oldest[env] % self.buffer_size
+            starts = np.concatenate((self.episode_starts[first:, env], self.episode_starts[:first, env]))[: stored[env]]
+            part = episode_stretches(starts[:, None])
+            parts.append(Stretches(part.firsts + oldest[env], part.envs + env, part.lengths))
+        return Stretches(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     def _gather(self, starts: np.ndarray, envs: np.ndarray, sequence_length: int, env: VecNormalize | None) -> SequenceSamples:
         """Return (T, B) rows of windows by their first rows, modulo ``buffer_size``, and environments, both (B,) int."""

@@ -1,5 +1,6 @@
 """Trains a world model on sampled sequences, and adds its intrinsic reward to them."""
 
+import warnings
 from collections.abc import Callable
 from typing import Protocol
 
@@ -49,6 +50,7 @@ class WorldModelTrainer:
         self.encoder_optimizer = encoder_optimizer
         self.learning_rate = learning_rate
         self.finite_guard = finite_guard
+        self._has_warned_of_episodes = False
         # of the last updates, see take_scalars
         self.scalars: dict[str, th.Tensor] = {}
 
@@ -57,6 +59,18 @@ class WorldModelTrainer:
         """:return: The number of rows of the longest window that an encoder update draws, 0 if no encoder is trained"""
         objectives = self.world_model.encoder_objectives().values()
         return max((objective.sequence_length for objective in objectives), default=0)
+
+    def warn_of_short_episodes(self) -> None:
+        """Warn, the first time, that there is no window to update the encoder of images on."""
+        if self._has_warned_of_episodes:
+            return
+        self._has_warned_of_episodes = True
+        warnings.warn(
+            f"The encoder of images learns from windows of {self.encoder_window} consecutive observations inside one episode, "
+            "and there are none: its updates are left out until there are. For shorter windows pass "
+            "world_model_kwargs={'encoder_objective_kwargs': {'sequence_length': 2}}.",
+            stacklevel=2,
+        )
 
     def take_scalars(self) -> dict[str, th.Tensor]:
         """:return: The scalars of the updates since the last call, () tensors by the name under which they are logged"""

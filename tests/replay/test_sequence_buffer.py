@@ -335,17 +335,17 @@ def test_windows_of_any_length_within_an_episode(length: int) -> None:
     assert samples.rewards.shape == (length, 30)
 
 
-def test_search_for_windows_within_an_episode_ends() -> None:
+def test_windows_within_an_episode_that_do_not_exist() -> None:
     player = make_short_episodes(end_chance=1.0)
     player.play(30)
-    with pytest.raises(
-        ValueError, match=r"windows of 5 rows only 0 lie inside one episode, 7 are needed: use shorter sequences"
-    ):
+    assert not player.buffer.can_sample(EPISODE_WINDOW, within_episode=True) and player.buffer.can_sample(EPISODE_WINDOW)
+    with pytest.raises(ValueError, match=r"No episode has 5 rows in the replay yet, the longest has 2: use shorter sequences"):
         player.buffer.sample_windows(7, EPISODE_WINDOW, within_episode=True)
+    assert player.buffer.can_sample(2, within_episode=True)
     assert player.buffer.sample_windows(7, 2, within_episode=True).rewards.shape == (2, 7)
     # as without the switch, where there are no windows at all
     with pytest.raises(ValueError, match="No environment has 41 rows"):
-        player.buffer.sample_windows(7, 41, within_episode=True)
+        player.buffer.sample_windows(7, 41)
 
 
 def test_search_reads_no_observations(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import ale_py.roms
-import pytest
 
 from sb3_lwm.envs.atari.games import find_game
 
@@ -23,11 +22,8 @@ def test_games_that_the_emulator_does_not_know() -> None:
     assert refused == UNPLAYABLE
 
 
-@pytest.mark.parametrize("game", ["combat"])
-def test_vector_environment_refuses_them(game: str) -> None:
+def test_vector_environment_refuses_them() -> None:
     # in a process of its own, which the emulator would end without an exception
-    program = (
-        f"from sb3_lwm import AtariVecEnv\ntry:\n    AtariVecEnv({game!r}, 1)\nexcept ValueError as error:\n    print(error)"
-    )
+    program = "from sb3_lwm import AtariVecEnv; AtariVecEnv('combat', 1)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0 and f"does not know the ROM of '{game}'" in done.stdout
+    assert "ValueError: The emulator of ale-py does not know the ROM of 'combat'" in done.stderr
