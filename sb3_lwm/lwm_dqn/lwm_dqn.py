@@ -25,6 +25,7 @@ from stable_baselines3.dqn.dqn import DQN
 from sb3_lwm.common.exploration import agent_generator, epsilon_ladder
 from sb3_lwm.common.files import Path, check_model_file, policy_of_version_0_1
 from sb3_lwm.common.finite_guard import FiniteGuard, NonFiniteError
+from sb3_lwm.common.schedules import ScheduleArgument, make_schedule
 from sb3_lwm.common.threads import one_thread_for_small_networks
 from sb3_lwm.common.type_aliases import RecurrentState, SequenceSamples, map_observations
 from sb3_lwm.envs import AtariVecEnv, CopyFinalObservation
@@ -104,11 +105,16 @@ class LWMDQN(DQN):
     :param max_grad_norm: The maximum value for the Q-network's gradient clipping; None for none
     :param use_world_model: Whether there is a world model; if False the agent is a plain recurrent DQN without intrinsic
         reward
-    :param intrinsic_reward_scale: The factor of the normalised prediction error
+    :param intrinsic_reward_scale: The factor of the normalised prediction error: a number, ``"lin_1.0"`` for one that falls
+        linearly to 0, or a function of the progress remaining (from 1 to 0). As an input of the Q-network the reward keeps its
+        first scale.
     :param intrinsic_reward_input: Whether the intrinsic reward of each step is an input of the Q-network, beside the last
         action; it is part of the learned return in any case
     :param intrinsic_reward_clip: The bound of the normalised prediction error, in standard deviations; None for none
     :param intrinsic_reward_momentum: The momentum of the running mean and standard deviation of the prediction error
+    :param intrinsic_reward_normalizer: ``"moving"`` (LWM) divides by the present standard deviation of the prediction error,
+        ``"long-run"`` by the average over the whole training, so that the reward shrinks with the errors
+    :param intrinsic_reward_fraction: The fraction of the training over which a linear scale falls to 0
     :param world_model_learning_rate: The learning rate of the world model
     :param pretraining_updates: The number of updates of the world model at the end of the warm-up; by default one for each
         ten steps of ``learning_starts``, at least 1 and at most the paper's 1000
@@ -181,10 +187,12 @@ class LWMDQN(DQN):
         evaluation_eps: float = 0.01,
         max_grad_norm: float | None = 40.0,
         use_world_model: bool = True,
-        intrinsic_reward_scale: float = 1.0,
+        intrinsic_reward_scale: ScheduleArgument = 1.0,
         intrinsic_reward_input: bool = True,
         intrinsic_reward_clip: float | None = None,
         intrinsic_reward_momentum: float = 0.99,
+        intrinsic_reward_normalizer: str = "moving",
+        intrinsic_reward_fraction: float = 1.0,
         world_model_learning_rate: float = 5e-4,
         pretraining_updates: int | None = None,
         pretraining_batch_size: int = 64,
@@ -249,6 +257,8 @@ class LWMDQN(DQN):
         self.intrinsic_reward_input = intrinsic_reward_input
         self.intrinsic_reward_clip = intrinsic_reward_clip
         self.intrinsic_reward_momentum = intrinsic_reward_momentum
+        self.intrinsic_reward_normalizer = intrinsic_reward_normalizer
+        self.intrinsic_reward_fraction = intrinsic_reward_fraction
         self.world_model_learning_rate = world_model_learning_rate
         self.pretraining_updates = pretraining_updates
         self.pretraining_batch_size = pretraining_batch_size
@@ -346,14 +356,27 @@ class LWMDQN(DQN):
         self.rng.bit_generator.state = agent_generator(seed).bit_generator.state
         self.torch_rng.manual_seed(int(self.rng.integers(2**63)))
 
+    def _reward_scale(self, progress_remaining: float) -> float:
+        """Return the scale of the intrinsic reward at a progress from 1 to 0."""
+        value, fraction = self.intrinsic_reward_scale, self.intrinsic_reward_fraction
+        return make_schedule("intrinsic_reward_scale", value, fraction)(progress_remaining)
+
+    @property
+    def _first_reward_scale(self) -> float:
+        """The scale of the intrinsic reward as an input of the Q-network."""
+        scale = self._reward_scale(1.0)
+        # a schedule that starts at 0 leaves the normalised error as it is
+        return 1.0 if scale == 0.0 and self._reward_scale(0.0) > 0.0 else scale
+
     def policy_arguments(self) -> dict[str, Any]:
         """:return: The keyword arguments of the policy: ``policy_kwargs`` and the arguments of the agent that concern it"""
         world_model_kwargs = self.policy_kwargs.get("world_model_kwargs", {})
         if self.use_world_model and world_model_kwargs is not None:
             world_model_kwargs = {
-                "intrinsic_reward_scale": self.intrinsic_reward_scale,
+                "intrinsic_reward_scale": self._first_reward_scale,
                 "intrinsic_reward_clip": self.intrinsic_reward_clip,
                 "intrinsic_reward_momentum": self.intrinsic_reward_momentum,
+                "intrinsic_reward_normalizer": self.intrinsic_reward_normalizer,
                 "encoder_objective": self.encoder_objective,
                 **world_model_kwargs,
             }
@@ -620,6 +643,9 @@ class LWMDQN(DQN):
             # play until there is something to learn from
             return
         self._update_learning_rate(self.policy.optimizer)
+        if self.world_model_trainer is not None and self._first_reward_scale > 0.0:
+            scale = self._reward_scale(self._current_progress_remaining)
+            self.world_model_trainer.reward_factor = scale / self._first_reward_scale
         losses = []
         for _ in range(gradient_steps):
             samples = self._sample_sequences(batch_size)

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
+from sb3_lwm.common.schedules import make_schedule
 from sb3_lwm.lwm_dqn.normalization import check_normalization
 from sb3_lwm.replay import SequenceReplayBuffer
+from sb3_lwm.world_model.normalizer import NORMALIZERS
 from sb3_lwm.world_model.objectives import OBJECTIVES
 
 
@@ -45,7 +47,12 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(("exploration_initial_eps", "exploration_final_eps"), _SHARE),
     "exploration_eps_base": ("in (0, 1), or None for the schedule", lambda value: value is None or 0.0 < value < 1.0),
     **dict.fromkeys(("priority_exponent", "importance_exponent", "exploration_eps_alpha"), _NOT_NEGATIVE),
-    "intrinsic_reward_scale": _NOT_NEGATIVE,
+    "intrinsic_reward_scale": (
+        "a number >= 0, 'lin_<start>' or a schedule",
+        lambda value: make_schedule("intrinsic_reward_scale", value) is not None,
+    ),
+    "intrinsic_reward_normalizer": (f"one of {', '.join(NORMALIZERS)}", lambda value: value in NORMALIZERS),
+    "intrinsic_reward_fraction": ("in (0, 1]", lambda value: 0.0 < value <= 1.0),
     **dict.fromkeys(("max_grad_norm", "intrinsic_reward_clip"), _BOUND),
     "intrinsic_reward_momentum": ("in [0, 1)", lambda value: 0.0 <= value < 1.0),
     "world_model_learning_rate": ("> 0", lambda value: value > 0.0),

@@ -51,6 +51,8 @@ class WorldModelTrainer:
         self.learning_rate = learning_rate
         self.finite_guard = finite_guard
         self._has_warned_of_episodes = False
+        # the factor with which intrinsic rewards are added to the rewards of the environment
+        self.reward_factor = 1.0
         # of the last updates, see take_scalars
         self.scalars: dict[str, th.Tensor] = {}
 
@@ -227,7 +229,7 @@ class WorldModelTrainer:
 
         :param samples: (T, B) rows of the replay buffer
         :return: The samples with ``intrinsic_rewards`` of each observation, and with ``rewards`` to which the intrinsic
-            reward of the observation that follows each action was added
+            reward of the observation that follows each action was added, times :attr:`reward_factor`
         """
         with th.no_grad():
             errors, _ = self.world_model.sequence_errors(samples)
@@ -237,7 +239,7 @@ class WorldModelTrainer:
         """Turn (T, B) prediction errors into rewards."""
         intrinsic_rewards = self.world_model.intrinsic_rewards(errors, samples.episode_starts)
         rewards = samples.rewards.clone()
-        rewards[:-1] += intrinsic_rewards[1:]
+        rewards[:-1] += self.reward_factor * intrinsic_rewards[1:]
         return samples._replace(rewards=rewards, intrinsic_rewards=intrinsic_rewards)
 
     def _step(self, optimizer: th.optim.Optimizer, loss: th.Tensor, term: str) -> None:
