@@ -1,7 +1,7 @@
 """
 Exploration tasks of MiniGrid, with the intrinsic reward of the latent world model and without it::
 
-    OMP_NUM_THREADS=1 python benchmarks/minigrid.py --jobs 2 --runs minigrid_runs --output benchmarks/results/minigrid.csv
+    OMP_NUM_THREADS=1 python benchmarks/minigrid_tasks.py --jobs 2 --output benchmarks/results/minigrid.csv
 
 Each training is one command of the RL Zoo with settings that ship (``hyperparams/minigrid-ppo.yml``), in a folder of its own
 in ``--runs``. A finished training is not repeated; one that was interrupted begins again. The CSV gets a row for each
