@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch as th
 
+# Larger numbers in an observation are named when a loss is not finite
+LARGE_VALUE = 1e6
 # The device whose numbers can be looked at at once
 HOST = "cpu"
 
@@ -30,6 +32,8 @@ class FiniteGuard:
 
     def __init__(self, position: Callable[[], str]) -> None:
         self._position = position
+        # the largest absolute value of a number in an observation so far
+        self.largest_value = 0.0
         # by message
         self._found: dict[str, th.Tensor] = {}
 
@@ -46,12 +50,20 @@ class FiniteGuard:
         :param rewards: (n_envs,) float
         :raises NonFiniteError: If a value is not finite; names the environment
         """
-        named = list(observations.items()) if isinstance(observations, dict) else [("observation", observations)]
-        for name, values in [*named, ("reward", rewards)]:
-            values = np.asarray(values)
-            if values.dtype.kind == "f" and not np.isfinite(values).all():
-                env = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0]
-                raise self.error(f"The {name} of environment {env} is not finite: {values[env]}. Mend the environment.")
+        for name, values in observations.items() if isinstance(observations, dict) else [("observation", observations)]:
+            self.largest_value = max(self.largest_value, self._check_values(name, np.asarray(values)))
+        self._check_values("reward", np.asarray(rewards))
+
+    def _check_values(self, name: str, values: np.ndarray) -> float:
+        """Return the largest absolute value; 0 for integers."""
+        if values.dtype.kind != "f":
+            return 0.0
+        # not finite if one of them is not
+        largest = float(np.abs(values).max(initial=0.0))
+        if not np.isfinite(largest):
+            env = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0]
+            raise self.error(f"The {name} of environment {env} is not finite: {values[env]}. Mend the environment.")
+        return largest
 
     def backward(
         self, optimizer: th.optim.Optimizer, loss: th.Tensor, term: str, remedy: str, max_norm: float | None = None
@@ -82,7 +94,7 @@ class FiniteGuard:
         is_bad = ~th.isfinite(value)
         if value.device.type == HOST:
             if is_bad:
-                raise self.error(f"{name} is {value.item()}: {remedy}.")
+                raise self.error(f"{name} is {value.item()}: {remedy}.{self._describe_observations()}")
             return
         for gradient in gradients:
             gradient.masked_fill_(is_bad, 0.0)
@@ -98,4 +110,10 @@ class FiniteGuard:
         found, self._found = self._found, {}
         for message, is_bad in found.items():
             if is_bad:
-                raise self.error(message)
+                raise self.error(message + self._describe_observations())
+
+    def _describe_observations(self) -> str:
+        """Return a sentence about observations that are large enough to be the reason, or nothing."""
+        if self.largest_value < LARGE_VALUE:
+            return ""
+        return f" An observation had a number as large as {self.largest_value:.3g}: scale the observations."

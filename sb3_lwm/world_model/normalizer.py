@@ -5,6 +5,8 @@ from torch import nn
 
 # How the deviation of the prediction errors is averaged
 NORMALIZERS = ("moving", "long-run")
+# The squares of millions of values of this size have a sum in single precision
+LARGEST_VALUE = 1e16
 
 
 class IntrinsicRewardNormalizer(nn.Module):
@@ -83,7 +85,8 @@ class IntrinsicRewardNormalizer(nn.Module):
 
 class RunningStandardizer(nn.Module):
     """
-    Standardises real-valued observations by their mean and variance so far (Chan et al. 1979, as VecNormalize does).
+    Standardises real-valued observations by their mean and variance so far (Chan et al. 1979, as VecNormalize does). Values
+    beyond 1e16 count as 1e16, since the sum of their squares would not be a single-precision number.
 
     :param size: number of dimensions
     :param clip: bound in standard deviations
@@ -98,11 +101,12 @@ class RunningStandardizer(nn.Module):
         self.clip = clip
         self.register_buffer("mean", th.zeros(size))
         self.register_buffer("variance", th.ones(size))
-        self.register_buffer("count", th.zeros((), dtype=th.float64))
+        # an integer: a sum of single precision would stop to grow, and some devices (MPS) have no double precision
+        self.register_buffer("count", th.zeros((), dtype=th.int64))
 
     def update(self, values: th.Tensor) -> None:
         """:param values: (N, size) float, a training batch"""
-        variance, mean = th.var_mean(values, dim=0, correction=0)
+        variance, mean = th.var_mean(values.clamp(-LARGEST_VALUE, LARGEST_VALUE), dim=0, correction=0)
         weight = (len(values) / (self.count + len(values))).to(mean.dtype)
         shift = mean - self.mean
         self.variance.lerp_(variance, weight).add_(shift.square() * weight * (1.0 - weight))
@@ -114,4 +118,5 @@ class RunningStandardizer(nn.Module):
         :param values: (..., size) float
         :return: standardised values, same shape
         """
+        values = values.clamp(-LARGEST_VALUE, LARGEST_VALUE)
         return ((values - self.mean) / th.sqrt(self.variance + 1e-8)).clamp(-self.clip, self.clip)
