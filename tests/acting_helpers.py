@@ -77,7 +77,7 @@ def check_acting_and_replay_agree(seed: int, policy_class: str = "MlpPolicy", **
         importance_exponent=0.6,
     )
     acted = play(model, env, buffer)
-    sequence_ids = buffer.take_unrated(n_waiting=1)
+    sequence_ids = buffer.take_without_priority(n_waiting=1)
     samples = model.world_model_trainer.relabel(buffer.sequences(sequence_ids))
     assert samples.initial_states is not None
     with th.no_grad():

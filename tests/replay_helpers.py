@@ -217,7 +217,7 @@ def give_priorities(player: Player, priority: float = 1.0) -> dict[tuple[int, in
     """
     buffer = player.buffer
     assert isinstance(buffer, PrioritizedSequenceReplayBuffer)
-    ids = buffer.take_unrated(n_waiting=0)
+    ids = buffer.take_without_priority(n_waiting=0)
     if len(ids) == 0:
         return {}
     samples = buffer.sequences(ids)

@@ -172,10 +172,7 @@ class PartiallyObservableLabyrinthEnv(gym.Env[npt.NDArray[np.int8], SupportsInde
             raise gym.error.ResetNeeded("There is no labyrinth yet: call reset() first.")
 
     def _find_neighbours(self, cell: int) -> list[tuple[int, int]]:
-        """
-        :param cell: number of a cell
-        :return: for each action that does not leave the grid, the action and the cell it leads to
-        """
+        """Return for each action that does not leave the grid, the action and the cell it leads to."""
         row, column = divmod(cell, self.size)
         inside = (column > 0, row < self.size - 1, column < self.size - 1, row > 0)
         return [(action, cell + self._moves[action]) for action in range(4) if inside[action]]
@@ -238,10 +235,6 @@ class PartiallyObservableLabyrinthEnv(gym.Env[npt.NDArray[np.int8], SupportsInde
         return picture
 
     def _patch(self, picture: npt.NDArray[np.uint8], cell: int) -> npt.NDArray[np.uint8]:
-        """
-        :param picture: shape (side, side, 3), uint8
-        :param cell: number of a cell
-        :return: the view of the picture that shows the cell, shape (CELL, CELL, 3)
-        """
+        """Return the view of the picture that shows the cell, shape (CELL, CELL, 3)."""
         top, left = (MARGIN + index * CELL for index in divmod(cell, self.size))
         return picture[top : top + CELL, left : left + CELL]

@@ -67,12 +67,7 @@ def _check(policy: LWMPolicy, env: VecEnv) -> None:
 
 
 def _intrinsic_reward(policy: LWMPolicy, observation: Any, state: RecurrentState) -> float:
-    """
-    :param policy: with a world model
-    :param observation: of one environment
-    :param state: memory before it
-    :return: what ``act`` will compute for it, unless an episode begins with it
-    """
+    """Return what ``act`` will compute for it, unless an episode begins with it."""
     assert policy.world_model is not None
     tensors = policy.obs_to_tensor(observation)[0]
     goes_on = th.zeros(1, dtype=th.bool, device=policy.device)
@@ -80,11 +75,7 @@ def _intrinsic_reward(policy: LWMPolicy, observation: Any, state: RecurrentState
 
 
 def _frame(env: VecEnv, before_the_end: Any = None) -> Any:
-    """
-    :param env: see :func:`watch_episode`
-    :param before_the_end: if this step was the last: the picture before it
-    :return: (height, width, 3) uint8 or a text, what the last step led to
-    """
+    """Return (height, width, 3) uint8 or a text, what the last step led to."""
     rendered = env.env_method("render")[0]
     if isinstance(env.unwrapped, AtariVecEnv):
         # ale-py has begun the next game already and never drew the last frame of this one

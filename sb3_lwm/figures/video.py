@@ -90,11 +90,8 @@ def _draw_panels(
     episode: WatchedEpisode, spikes: list[int], title: str
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.int64], slice]:
     """
-    :param episode: whose curve is drawn
-    :param spikes: steps that are marked
-    :param title: of the curve
-    :return: the axes without and with the curve, (176, 480, 3) uint8 both, the column of each step (T,), and the rows inside
-        the axes
+    Return the axes without and with the curve, (176, 480, 3) uint8 both, the column of each step (T,), and the rows inside
+    the axes.
     """
     figure = require("matplotlib.figure").Figure(figsize=(WIDTH / DPI, CURVE_HEIGHT / DPI), dpi=DPI, layout="constrained")
     canvas = require("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
@@ -124,10 +121,8 @@ def _draw_panels(
 
 def _fit(frame: npt.NDArray[np.uint8], is_spike: bool) -> npt.NDArray[np.uint8]:
     """
-    :param frame: (height, width, 3) uint8
-    :param is_spike: for a red rim
-    :return: the frame in the middle of a white picture, (even height, 480, 3) uint8, enlarged by a whole number if there is
-        room, or made smaller
+    Return the frame in the middle of a white picture, (even height, 480, 3) uint8, enlarged by a whole number if there is
+    room, or made smaller.
     """
     image, operations = require("PIL.Image"), require("PIL.ImageOps")
     fitted, size = image.fromarray(frame), (WIDTH - 2 * RIM, FRAME_HEIGHT - 2 * RIM)

@@ -715,7 +715,7 @@ class LWMDQN(DQN):
         """Give new sequences of the prioritised replay the priority of their own TD error (R2D2, section 2.3)."""
         if not isinstance(self.replay_buffer, PrioritizedSequenceReplayBuffer):
             return
-        sequence_ids = self.replay_buffer.take_unrated(n_waiting=batch_size)
+        sequence_ids = self.replay_buffer.take_without_priority(n_waiting=batch_size)
         for start in range(0, len(sequence_ids), batch_size):
             samples = self.replay_buffer.sequences(sequence_ids[start : start + batch_size], self._vec_normalize_env)
             if self.world_model_trainer is not None:

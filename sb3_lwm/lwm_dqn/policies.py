@@ -369,13 +369,7 @@ def _warn_of_large_images(space: spaces.Space) -> None:
 
 
 def _check_frames(space: spaces.Space, observation: Any) -> None:
-    """
-    SB3 checks the sizes of images only after it has transposed them, and no dtype.
-
-    :param space: of one observation
-    :param observation: of one environment, or of several
-    :raises ValueError: if images are no images of this space
-    """
+    """SB3 checks the sizes of images only after it has transposed them, and no dtype."""
     if not isinstance(space, spaces.Box) or not is_image(space):
         return
     frames = np.asarray(observation)

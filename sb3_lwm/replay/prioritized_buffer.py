@@ -32,7 +32,7 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
     # A sequence without any error stays in the draw, however rarely
     MIN_PRIORITY = 1e-6
 
-    COUNTERS = (*SequenceReplayBuffer.COUNTERS, "weights", "next_to_rate")
+    COUNTERS = (*SequenceReplayBuffer.COUNTERS, "weights", "next_to_prioritize")
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         n_slots = self.buffer_size // self.stride
         # p^priority_exponent of the sequence that starts at row slot * stride; 0: not to be drawn
         self.weights = np.zeros((n_slots, self.n_envs))
-        self.next_to_rate = np.zeros(self.n_envs, dtype=np.int64)
+        self.next_to_prioritize = np.zeros(self.n_envs, dtype=np.int64)
         self.states: RecurrentState | None = None
         # ids and priorities that are on a GPU still; reading them back at once would make it wait
         self._pending_priorities: list[tuple[np.ndarray, th.Tensor]] = []
@@ -97,14 +97,14 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         for storage, part in zip(self.states, parts, strict=True):
             storage[slots, envs] = part
 
-    def _unrated(self) -> tuple[np.ndarray, np.ndarray]:
+    def _without_priority(self) -> tuple[np.ndarray, np.ndarray]:
         """:return: (n_envs,) int each, numbers of the first sequence without a priority, and of the first that is not whole"""
         oldest = -(-(self.written - self.buffer_size) // self.stride)
-        first = np.maximum(self.next_to_rate, oldest)
+        first = np.maximum(self.next_to_prioritize, oldest)
         # numbers of sequences whose last row is there
         return first, np.maximum((self.written - self.sequence_length) // self.stride + 1, first)
 
-    def take_unrated(self, n_waiting: int) -> np.ndarray:
+    def take_without_priority(self, n_waiting: int) -> np.ndarray:
         """
         Return the complete sequences that have no priority yet, each of them once. They wait for each other, since a batch
         takes a GPU hardly longer than a single sequence.
@@ -112,11 +112,11 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         :param n_waiting: The number of sequences that must wait, unless no sequence has a priority yet
         :return: (k,) int, ids of the sequences
         """
-        first, end = self._unrated()
+        first, end = self._without_priority()
         counts = end - first
         if counts.sum() < n_waiting and self.weights.any():
             return np.empty(0, dtype=np.int64)
-        self.next_to_rate = end
+        self.next_to_prioritize = end
         envs = np.repeat(self._envs, counts)
         numbers = np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
         return numbers % len(self.weights) * self.n_envs + envs
@@ -156,7 +156,9 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         self._store_priorities()
         cumulative = np.cumsum(self.weights)
         if cumulative[-1] <= 0.0:
-            raise ValueError("No sequence has a priority yet: give those of take_unrated() to update_priorities() first.")
+            raise ValueError(
+                "No sequence has a priority yet: give those of take_without_priority() to update_priorities() first."
+            )
         # side="right" never finds a sequence of weight 0
         drawn = np.searchsorted(cumulative, self.rng.random(batch_size) * cumulative[-1], side="right")
         importance = self.weights.reshape(-1)[drawn] ** -self.importance_exponent
@@ -193,8 +195,8 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
                     f"priority_exponent={other.priority_exponent}: the replay buffer was filled with priority_exponent=0, "
                     "which keeps no priorities. Load the agent with priority_exponent=0."
                 )
-            is_rated = self.weights > 0.0
-            self.weights[is_rated] **= other.priority_exponent / self.priority_exponent
+            has_priority = self.weights > 0.0
+            self.weights[has_priority] **= other.priority_exponent / self.priority_exponent
         self.priority_exponent = other.priority_exponent
         self.importance_exponent = other.importance_exponent
 

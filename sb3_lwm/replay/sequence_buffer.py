@@ -207,13 +207,7 @@ class SequenceReplayBuffer(ReplayBuffer):
         self.full = bool(self.written.min() >= self.buffer_size)
 
     def _next_rows(self, envs: np.ndarray, states: RecurrentState | None) -> np.ndarray:
-        """
-        Take the next row of each of these environments.
-
-        :param envs: (k,) int
-        :param states: memory before these rows, of shape (k, ...)
-        :return: (k,) int
-        """
+        """Take the next row of each of these environments."""
         rows = self.written[envs] % self.buffer_size
         self.written[envs] += 1
         return rows

@@ -154,11 +154,7 @@ def _base_state(env: VecEnv) -> Any:
 
 
 def _wrapper_names(text: str) -> list[str]:
-    """
-    :param text: what ``str`` makes of an environment: ``<Monitor<TimeLimit<Name<id>>>>`` or ``<Monitor<Name instance>>``
-    :return: the names of its wrappers, the outermost first
-    :raises UnknownStateError: if one is not known
-    """
+    """Return the names of its wrappers, the outermost first."""
     names = re.findall(r"<(\w+)", text)
     # the environment itself, and its id if it has one
     wrappers = names[:-1] if text.rstrip(">").endswith(" instance") else names[:-2]

@@ -221,10 +221,6 @@ def make_objective(name: str, latent_size: int, actions: ActionEncoder, **kwargs
 
 
 def _cross_entropy(logits: th.Tensor, targets: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
-    """
-    :param logits: (N, K) float
-    :param targets: (N,) int64
-    :return: () float mean cross-entropy, and the accuracy to log
-    """
+    """Return () float mean cross-entropy, and the accuracy to log."""
     accuracy = (logits.detach().argmax(dim=-1) == targets).float().mean()
     return functional.cross_entropy(logits, targets), {"accuracy": accuracy}

@@ -42,11 +42,7 @@ def whiten(embeddings: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
 
 
 def _is_ill_conditioned(covariance: th.Tensor, squares: th.Tensor) -> th.Tensor:
-    """
-    :param covariance: (Z, Z) float
-    :param squares: (Z,) float, mean squares of the embeddings
-    :return: () bool, whether the covariance has no Cholesky factor, or one that is made of rounding errors
-    """
+    """Return () bool, whether the covariance has no Cholesky factor, or one that is made of rounding errors."""
     factor, info = th.linalg.cholesky_ex(covariance)
     # the square of a pivot is the variance that the dimensions before do not explain
     own_variance = factor.diagonal().square()

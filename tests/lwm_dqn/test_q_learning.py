@@ -209,15 +209,15 @@ def test_new_sequences_get_the_priorities_of_their_td_errors() -> None:
     buffer = model.replay_buffer
     assert isinstance(buffer, PrioritizedSequenceReplayBuffer) and model.world_model_trainer is not None
     # all but the newest complete sequence have been taken
-    buffer.take_unrated(n_waiting=0)
-    buffer.next_to_rate -= 1
-    (newest,) = buffer.take_unrated(n_waiting=1)
+    buffer.take_without_priority(n_waiting=0)
+    buffer.next_to_prioritize -= 1
+    (newest,) = buffer.take_without_priority(n_waiting=1)
     samples = model.world_model_trainer.relabel(buffer.sequences(np.array([newest])))
     with th.no_grad():
         magnitudes = model._td_errors(samples)[:, 0].abs()
     expected = (0.75 * magnitudes.max() + 0.25 * magnitudes.mean()).sqrt().item()
     buffer.weights.reshape(-1)[newest] = 0.0
-    buffer.next_to_rate -= 1
+    buffer.next_to_prioritize -= 1
     # one sequence does not wait for a second one in a batch of 1, and does in a batch of 2
     model._prioritize_new_sequences(batch_size=2)
     assert buffer.weights.reshape(-1)[newest] == 0.0
@@ -225,6 +225,6 @@ def test_new_sequences_get_the_priorities_of_their_td_errors() -> None:
     assert buffer.weights.reshape(-1)[newest] == pytest.approx(expected, rel=1e-5)
     # the first ones never wait: there would be nothing to draw
     buffer.weights[:] = 0.0
-    buffer.next_to_rate -= 1
+    buffer.next_to_prioritize -= 1
     model._prioritize_new_sequences(batch_size=2)
     assert np.count_nonzero(buffer.weights) == 1

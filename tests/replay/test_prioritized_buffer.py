@@ -46,7 +46,7 @@ def test_sequences_without_priority_against_brute_force(length: int, stride: int
         expected = complete_sequences(player) - returned
         assert set(give_priorities(player)) == expected
         returned |= expected
-        assert len(buffer.take_unrated(n_waiting=0)) == 0, "each is returned once"
+        assert len(buffer.take_without_priority(n_waiting=0)) == 0, "each is returned once"
     assert min(len(rows) for rows in player.rows) > 4 * buffer.buffer_size
     ever_complete = sum(max((len(rows) - length) // stride + 1, 0) for rows in player.rows)
     assert 0 < len(returned) < ever_complete
@@ -98,7 +98,7 @@ def test_states_may_be_tensors_without_columns() -> None:
     player = Player(buffer)
     states = RecurrentState(th.tensor([[1.0], [2.0]]), th.zeros(2, 0), th.zeros(2, 0), th.tensor([3, 4]))
     player.play(LENGTH, states=states, next_states=states)
-    ids = buffer.take_unrated(n_waiting=0)
+    ids = buffer.take_without_priority(n_waiting=0)
     initial = buffer.sequences(ids).initial_states
     assert initial is not None
     assert [tuple(part.shape) for part in initial] == [(len(ids), 1), (len(ids), 0), (len(ids), 0), (len(ids),)]
@@ -144,7 +144,7 @@ def test_importance_weights_by_hand() -> None:
     buffer = make_buffer(n_envs=1, priority_exponent=0.5, importance_exponent=0.5)
     player = Player(buffer, end_chance=0.0)
     player.play(LENGTH + 2 * STRIDE)
-    ids = buffer.take_unrated(n_waiting=0)
+    ids = buffer.take_without_priority(n_waiting=0)
     # 16^.5 = 4 and 4^-.5 = 1/2; 81^.5 = 9 and 9^-.5 = 1/3; 1
     buffer.update_priorities(ids, th.tensor([16.0, 81.0, 1.0]))
     by_hand = dict(zip(ids.tolist(), [1 / 2, 1 / 3, 1.0], strict=True))
@@ -176,7 +176,7 @@ def test_lowest_and_highest_random_numbers(monkeypatch: pytest.MonkeyPatch, chan
     player.play(ROWS)
     give_priorities(player)
     player.play(STRIDE - 1)
-    buffer.update_priorities(buffer.take_unrated(n_waiting=0), th.ones(1))
+    buffer.update_priorities(buffer.take_without_priority(n_waiting=0), th.ones(1))
     monkeypatch.setattr(np.random, "rand", lambda size: np.full(size, chance))
     samples = buffer.sample(3)
     assert [check_sequence(player, samples, column) for column in range(3)] == [drawn] * 3
@@ -187,15 +187,15 @@ def test_sequences_without_priority_wait_for_each_other() -> None:
     player = Player(buffer, end_chance=0.0)
     player.play(LENGTH)
     # the first one does not wait: there would be nothing to draw
-    first = buffer.take_unrated(n_waiting=3)
+    first = buffer.take_without_priority(n_waiting=3)
     assert len(first) == 1
     buffer.update_priorities(first, th.ones(1))
     for n_complete in (1, 2):
         player.play(STRIDE)
-        assert len(buffer.take_unrated(n_waiting=n_complete + 1)) == 0
-    second = buffer.take_unrated(n_waiting=2)
+        assert len(buffer.take_without_priority(n_waiting=n_complete + 1)) == 0
+    second = buffer.take_without_priority(n_waiting=2)
     assert len(second) == 2 and not set(second) & set(first)
-    assert len(buffer.take_unrated(n_waiting=0)) == 0
+    assert len(buffer.take_without_priority(n_waiting=0)) == 0
 
 
 class OnGPU:
@@ -222,7 +222,7 @@ def test_priorities_on_a_gpu_are_read_back_before_they_are_needed() -> None:
         buffer = make_buffer(n_envs=1, priority_exponent=0.5)
         player = Player(buffer, end_chance=0.0)
         player.play(LENGTH)
-        ids = buffer.take_unrated(n_waiting=0)
+        ids = buffer.take_without_priority(n_waiting=0)
         first, second = OnGPU(th.tensor([4.0])), OnGPU(th.tensor([9.0]))
         for priorities in (first, second):
             buffer.update_priorities(ids, priorities)  # type: ignore[arg-type]
@@ -236,7 +236,7 @@ def test_priorities_on_a_gpu_are_read_back_before_they_are_needed() -> None:
 def test_priorities_must_be_finite() -> None:
     buffer = make_buffer(n_envs=1)
     Player(buffer, end_chance=0.0).play(LENGTH)
-    ids = buffer.take_unrated(n_waiting=0)
+    ids = buffer.take_without_priority(n_waiting=0)
     with pytest.raises(ValueError, match=r"TD error that is not finite \(priorities \[nan\]\): lower learning_rate"):
         buffer.update_priorities(ids, th.tensor([th.nan]))
     buffer.update_priorities(ids, OnGPU(th.tensor([th.inf])))  # type: ignore[arg-type]
@@ -262,10 +262,10 @@ def test_sampling_before_the_first_priority() -> None:
     with pytest.raises(ValueError, match="No sequence has a priority yet"):
         buffer.sample(1)
     player.play(LENGTH - 1)
-    assert not buffer.can_sample() and len(buffer.take_unrated(n_waiting=0)) == 0
+    assert not buffer.can_sample() and len(buffer.take_without_priority(n_waiting=0)) == 0
     player.play(1)
     assert buffer.can_sample()
-    with pytest.raises(ValueError, match=r"give those of take_unrated\(\) to update_priorities\(\) first"):
+    with pytest.raises(ValueError, match=r"give those of take_without_priority\(\) to update_priorities\(\) first"):
         buffer.sample(1)
     assert set(give_priorities(player)) == {(0, 0), (1, 0), (2, 0)}
     assert buffer.sample(4).rewards.shape == (LENGTH, 4)
@@ -308,7 +308,7 @@ def test_reset_of_prioritized_buffer() -> None:
     player.play(50)
     give_priorities(player)
     buffer.reset()
-    assert not buffer.can_sample() and len(buffer.take_unrated(n_waiting=0)) == 0
+    assert not buffer.can_sample() and len(buffer.take_without_priority(n_waiting=0)) == 0
     with pytest.raises(ValueError, match="No sequence has a priority yet"):
         buffer.sample(1)
     player = Player(buffer, seed=5)

@@ -148,12 +148,7 @@ def check_actions(actions: npt.NDArray[Any], n_envs: int, meanings: list[str]) -
 
 
 def _from_spec(spec: EnvSpec | None, name: str) -> AtariGame:
-    """
-    :param spec: a specification, None if there is none of this name
-    :param name: what the user has called it
-    :return: the game
-    :raises ValueError: as :func:`find_game`
-    """
+    """Return the game."""
     if spec is None or spec.kwargs.get("game") not in ale_py.roms.get_all_rom_ids():
         raise ValueError(f"There is no Atari game {name!r}. {_suggest(name)}")
     kwargs = spec.kwargs
@@ -179,10 +174,7 @@ def _rom_path(rom: str) -> Path:
 
 
 def _suggest(game: str) -> str:
-    """
-    :param game: a name that is not known
-    :return: how names are written, and the nearest ones
-    """
+    """Return how names are written, and the nearest ones."""
     names = [spec.id for spec in gym.registry.values() if "ale_py" in str(spec.entry_point)]
     names += ale_py.roms.get_all_rom_ids()
     near = " or ".join(map(repr, difflib.get_close_matches(game, names, n=3, cutoff=0.5)))

@@ -111,11 +111,7 @@ def load(path: Path, game: str | None = None) -> Recording:
 
 
 def _from_content(content: Any) -> Recording:
-    """
-    :param content: of the file
-    :return: the recording
-    :raises ValueError, KeyError, TypeError: if something is missing or of another type
-    """
+    """Return the recording."""
     found = {name: content[name] for name in FORMAT}
     if found != FORMAT:
         raise ValueError(f"its format is {found}, not {FORMAT}")
