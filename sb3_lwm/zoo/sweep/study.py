@@ -67,10 +67,11 @@ def open_storage(url: str, heartbeat: int = 60, create: bool = True) -> storages
 def _open_database(url: str, heartbeat: int) -> storages.RDBStorage:
     """Processes that create the tables of an empty database at the same moment fail, since Optuna takes no lock: try again."""
     deadline = time.monotonic() + CONNECT_TIMEOUT
+    file = Path(url.removeprefix("sqlite:///"))
     while True:
         try:
             # SQLite does not undo the tables of a process that came second, which a server does
-            with FileLock(f"{url.removeprefix('sqlite:///')}.lock") if url.startswith("sqlite:///") else nullcontext():
+            with FileLock(f"{file}.lock") if url.startswith("sqlite:///") and file.parent.is_dir() else nullcontext():
                 return storages.RDBStorage(
                     url,
                     # a file has one writer at a time; the connection to a server may break during a training
@@ -138,6 +139,9 @@ def work(study: optuna.Study, objective: Callable[[optuna.Trial], float], n_tria
 
     def run(trial: optuna.Trial) -> float:
         try:
+            if isinstance(study._storage, BaseHeartbeat):
+                # Optuna's own first heartbeat comes from a thread, before which this process may be killed
+                study._storage.record_heartbeat(trial._trial_id)
             for name, value in worker.items():
                 trial.set_user_attr(name, value)
             return objective(trial)
