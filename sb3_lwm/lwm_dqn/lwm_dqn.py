@@ -37,7 +37,7 @@ from sb3_lwm.lwm_dqn.td_learning import q_learning_errors, sequence_priorities
 from sb3_lwm.lwm_dqn.transitions import next_observations
 from sb3_lwm.lwm_dqn.validation import RULES, check_arguments, check_buffer_size, check_environment, fit_lengths
 from sb3_lwm.replay import PrioritizedSequenceReplayBuffer, SequenceReplayBuffer
-from sb3_lwm.replay.memory_budget import ReplayMemory
+from sb3_lwm.replay.memory_budget import BATCH_BYTES, ReplayMemory
 from sb3_lwm.replay.observation_storage import check_storage, observation_bytes
 from sb3_lwm.training_state import TrainingStates, all_callbacks, loaded_arguments, newest_state
 from sb3_lwm.world_model import WorldModelTrainer
@@ -462,7 +462,23 @@ class LWMDQN(DQN):
             other_bytes=self.buffer_class.bytes_per_row(state_bytes, arguments.get("stride", 1)),
             storage_device=check_storage(arguments["storage_device"], compression),
             compression=compression,
+            batch_bytes=self._largest_batch() * BATCH_BYTES,
+            device=self.device,
         )
+
+    def _largest_batch(self) -> int:
+        """Return the number of all numbers that the networks see in the largest batch; pixels are not counted."""
+        rows, size = self.batch_size * self.sequence_length, self.q_net.features_extractor.features_dim
+        world_model = self.policy.world_model
+        if world_model is not None:
+            size = max(size, world_model.latent_size)
+            pretraining_rows = self.pretraining_batch_size * self.pretraining_sequence_length
+            if self.pretraining_updates is None:
+                # its batches have no more rows than the warm-up
+                pretraining_rows = min(pretraining_rows, self.learning_starts)
+            if self.pretraining_updates != 0 and int(world_model.n_updates) == 0:
+                rows = max(rows, pretraining_rows)
+        return rows * size
 
     def allocate_replay(self) -> SequenceReplayBuffer:
         """

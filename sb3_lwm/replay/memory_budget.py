@@ -1,5 +1,6 @@
 """Whether a replay fits into the memory of this machine, before it is allocated."""
 
+import gc
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -10,16 +11,21 @@ CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 # Of the free memory: networks, temporary tensors and what else grows during a training need some as well
 USABLE = 0.9
+# Of each number that the networks see in a batch, with its prediction, their gradients and temporary copies; as measured
+BATCH_BYTES = 36
+HOST = th.device("cpu")
 
 
 class ReplayMemory(NamedTuple):
-    """What a replay needs, at its full size."""
+    """What a replay needs at its full size, and the batches that are drawn from it."""
 
     buffer_size: int  # rows
     observation_bytes: int  # of one row, as it is
     other_bytes: float  # of one row: actions, rewards, flags, memories
     storage_device: th.device  # where the observations lie; the rest is in host memory
     compression: str | None  # of the observations
+    batch_bytes: int = 0  # of the largest batch while the networks learn from it
+    device: th.device = HOST  # of the networks
 
     @property
     def total(self) -> int:
@@ -28,8 +34,7 @@ class ReplayMemory(NamedTuple):
 
     def bytes_per_row(self) -> dict[th.device, float]:
         """:return: what is sure to be needed on each device; how well observations compress is not known in advance"""
-        host = th.device("cpu")
-        needs = {host: self.other_bytes}
+        needs = {HOST: self.other_bytes}
         if self.compression is None:
             needs[self.storage_device] = needs.get(self.storage_device, 0.0) + self.observation_bytes
         return needs
@@ -37,33 +42,58 @@ class ReplayMemory(NamedTuple):
     def describe(self) -> str:
         """:return: a sentence for the user"""
         observations = self.buffer_size * self.observation_bytes
-        where = "host memory" if self.storage_device.type == "cpu" else f"the memory of {self.storage_device}"
         size = _in_words(observations)
         if self.compression is not None:
             size = f"at most {size}, which {self.compression} will make smaller (Atari frames twenty times),"
         others = _in_words(self.buffer_size * self.other_bytes)
-        return f"A replay of {self.buffer_size} rows needs {size} for observations in {where} and {others} for the rest."
+        sentence = (
+            f"A replay of {self.buffer_size} rows needs {size} for observations in {_memory_of(self.storage_device)} and "
+            f"{others} for the rest."
+        )
+        if self.batch_bytes > 0:
+            sentence += f" Batches take about {_in_words(self.batch_bytes)} in {_memory_of(self.device)}."
+        return sentence
 
     def check(self) -> str:
         """
         :return: :meth:`describe`, and what is free
-        :raises MemoryError: if it needs more than nine tenths of what is free; names the largest ``buffer_size`` that fits
+        :raises MemoryError: if it needs more than nine tenths of what is free; names the largest ``buffer_size`` that fits, or
+            the arguments that make batches smaller
         """
-        free = {device: available_memory(device) for device in self.bytes_per_row()}
-        fitting = [USABLE * free[device] / needed for device, needed in self.bytes_per_row().items() if needed > 0]
-        largest = int(min(fitting))
+        free = self._free()
+        if self._largest(free) < self.buffer_size:
+            # an agent that is gone leaves reference cycles, whose memory waits for the garbage collector
+            gc.collect()
+            free = self._free()
+        largest = self._largest(free)
         free_words = ", ".join(f"{_in_words(left)} on {device}" for device, left in free.items())
         sentence = f"{self.describe()} Free: {free_words}."
+        if self.batch_bytes > USABLE * free[self.device]:
+            raise MemoryError(f"{sentence} Lower pretraining_batch_size, pretraining_sequence_length, batch_size or unroll.")
         if largest < self.buffer_size:
             raise MemoryError(f"{sentence} Use buffer_size <= {largest}{self._other_remedies()}.")
-        if self.compression is not None and self.total > USABLE * free[th.device("cpu")]:
+        if self.compression is not None and self.total > USABLE * free[HOST]:
             sentence += " Without compression it would not fit: watch the memory, or use a smaller buffer_size."
         return sentence
+
+    def _free(self) -> dict[th.device, int]:
+        """Return the free bytes of each device that is used."""
+        return {device: available_memory(device) for device in [*self.bytes_per_row(), self.device]}
+
+    def _largest(self, free: dict[th.device, int]) -> int:
+        """Return the largest number of rows that fits."""
+        left = {device: USABLE * n_bytes for device, n_bytes in free.items()}
+        left[self.device] -= self.batch_bytes
+        return int(min(left[device] / needed for device, needed in self.bytes_per_row().items() if needed > 0))
 
     def _other_remedies(self) -> str:
         if self.compression is not None:
             return ""
         return ", or compression='zstd' (of images)" if self.storage_device.type == "cpu" else ", or storage_device='cpu'"
+
+
+def _memory_of(device: th.device) -> str:
+    return "host memory" if device.type == "cpu" else f"the memory of {device}"
 
 
 def _in_words(n_bytes: float) -> str:
