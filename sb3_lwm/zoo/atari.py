@@ -6,7 +6,7 @@ from typing import Any
 from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
-from sb3_lwm.envs import AtariVecEnv
+from sb3_lwm.envs import AtariVecEnv, CopyFinalObservation
 
 # Arguments of AtariVecEnv that the Zoo's environment decides.
 _TAKEN = ("game", "n_envs", "seed", "render_mode", "monitor_dir", "override_existing")
@@ -44,8 +44,9 @@ def native_atari(venv: VecEnv, **kwargs: Any) -> AtariVecEnv:
 
 
 def _check_unwrapped(spec: EnvSpec) -> None:
-    """Raise a ValueError if there are wrappers beside the Monitor of ``make_vec_env``."""
-    if others := [wrapper.name for wrapper in spec.additional_wrappers if wrapper.name != "Monitor"]:
+    """Raise a ValueError if there are wrappers beside those that the Zoo applies in any case."""
+    own = ("Monitor", CopyFinalObservation.class_name())
+    if others := [wrapper.name for wrapper in spec.additional_wrappers if wrapper.name not in own]:
         raise ValueError(f"native_atari does all of the preprocessing: remove env_wrapper ({', '.join(others)}).")
 
 

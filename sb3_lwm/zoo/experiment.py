@@ -20,7 +20,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
-from sb3_lwm.envs import ReportingSubprocVecEnv
+from sb3_lwm.envs import CopyFinalObservation, ReportingSubprocVecEnv
 from sb3_lwm.intrinsic import IntrinsicRewardCallback
 from sb3_lwm.training_state import TrainingStateCallback
 from sb3_lwm.training_state.files import STATES_FOLDER
@@ -217,7 +217,10 @@ def _warn_of_missing_methods() -> None:
 
 
 def _wrap_without_texts(wrapper: Wrapper | None, env: gym.Env) -> gym.Env:
-    """Apply the wrappers of the hyperparameters, and refuse an observation with a text, for which SB3 has no array."""
+    """
+    Apply the wrappers of the hyperparameters, and refuse an observation with a text, for which SB3 has no array. Final
+    observations are copied.
+    """
     env = env if wrapper is None else wrapper(env)
     parts = env.observation_space.items() if isinstance(env.observation_space, spaces.Dict) else ()
     # Gymnasium's space of texts, and MiniGrid's own
@@ -229,4 +232,4 @@ def _wrap_without_texts(wrapper: Wrapper | None, env: gym.Env) -> gym.Env:
             "the hyperparameters. For MiniGrid, `minigrid.wrappers.FlatObsWrapper` makes one vector of image and text, and "
             "`[minigrid.wrappers.ImgObsWrapper, gymnasium.wrappers.FlattenObservation]` one of the image alone."
         )
-    return env
+    return CopyFinalObservation(env)

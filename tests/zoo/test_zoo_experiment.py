@@ -17,7 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from sb3_lwm import LWMDQN, TrainingStateCallback
-from sb3_lwm.envs import ReportingSubprocVecEnv
+from sb3_lwm.envs import CopyFinalObservation, ReportingSubprocVecEnv
 from sb3_lwm.training_state.files import find_states
 from sb3_lwm.zoo import hyperparameters, register
 
@@ -64,6 +64,15 @@ def set_up(manager: ExperimentManager) -> LWMDQN | None:
 )
 def test_hyperparameters_are_found(tmp_path: Path, algo: str, config: str | None, expected: str) -> None:
     assert make(tmp_path, algo, config=config).config == expected
+
+
+def test_final_observations_are_copied(tmp_path: Path) -> None:
+    # SB3's DummyVecEnv keeps the array itself while it resets the environment
+    manager = make(tmp_path)
+    made = manager.setup_experiment()
+    assert made is not None and made[0].env is not None
+    assert all(made[0].env.env_is_wrapped(CopyFinalObservation))
+    made[0].env.close()
 
 
 def test_settings_of_the_environment_reach_its_evaluation(tmp_path: Path) -> None:
