@@ -1,6 +1,5 @@
 """The networks of the agent: recurrent dueling Q-network, its target, and the world model, behind one ``predict``."""
 
-import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +18,10 @@ from sb3_lwm.common.observations import check_observation_space, is_image
 from sb3_lwm.common.type_aliases import RecurrentState, map_observations
 from sb3_lwm.lwm_dqn.q_network import RecurrentQNetwork
 from sb3_lwm.world_model import LatentWorldModel
+from sb3_lwm.world_model.encoders import ImageEncoder, LatentEncoder, VectorEncoder
+
+# Colours and depth. A last dimension of this size, smaller than the others, may be that of the channels
+MOST_CHANNELS = 4
 
 
 class LWMPolicy(DQNPolicy):
@@ -116,8 +119,6 @@ class LWMPolicy(DQNPolicy):
         self.world_model = None
         self.encoder_optimizer: th.optim.Optimizer | None = None
         if self.world_model_kwargs is not None:
-            if issubclass(self.features_extractor_class, FlattenExtractor) and "encoder_class" not in self.world_model_kwargs:
-                _warn_of_large_images(self.observation_space)
             images = {
                 "flatten_images": issubclass(self.features_extractor_class, FlattenExtractor),
                 "normalize_images": self.normalize_images,
@@ -125,6 +126,7 @@ class LWMPolicy(DQNPolicy):
             self.world_model = LatentWorldModel(
                 self.observation_space, self.action_space, **{**images, **self.world_model_kwargs}
             )
+            _warn_of_images(self.world_model.encoder)
             self.world_model_optimizer = self.optimizer_class(
                 self.world_model.predictor.parameters(),
                 lr=self.world_model_learning_rate,  # type: ignore[call-arg]
@@ -358,14 +360,23 @@ class PolicyStep(nn.Module):
         return q_values, *next_state
 
 
-def _warn_of_large_images(space: spaces.Space) -> None:
-    """Warn if the world model predicts every pixel of images that are no grid."""
-    if is_image(space) and not is_small(space):
-        warnings.warn(
-            f"The policy flattens images of shape {space.shape}, so that the world model predicts "
-            f"{math.prod(space.shape or ())} numbers: CnnPolicy embeds them.",
-            stacklevel=2,
-        )
+def _warn_of_images(encoder: LatentEncoder) -> None:
+    """Warn of images of which the world model predicts every pixel, and of those whose channels seem to come last."""
+    for part in encoder.parts().values():
+        space = part.observation_space
+        if isinstance(part, VectorEncoder) and is_image(space) and not is_small(space):
+            warnings.warn(
+                f"Images of shape {space.shape} are flattened, so that the world model predicts {part.latent_size} numbers: "
+                "CnnPolicy embeds them.",
+                stacklevel=2,
+            )
+        shape = space.shape or ()
+        if isinstance(part, ImageEncoder) and not is_image(space) and shape[2] <= MOST_CHANNELS < min(shape[:2]):
+            warnings.warn(
+                f"Images of shape {shape} are taken for {shape[0]} channels of {shape[1]} x {shape[2]}: SB3 transposes "
+                "unsigned bytes only. If their channels come last, use gymnasium.wrappers.TransformObservation.",
+                stacklevel=2,
+            )
 
 
 def _check_frames(space: spaces.Space, observation: Any) -> None:

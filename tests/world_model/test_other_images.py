@@ -1,5 +1,6 @@
 """Images that are small, normalised, boards of flags or flattened: one rule for the Q-network and for the world model."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,16 @@ def test_numbers_that_are_no_pixels_are_refused_unless_they_are_normalised() -> 
 def test_large_images_that_are_flattened_come_with_a_warning() -> None:
     with pytest.warns(UserWarning, match=r"1296 numbers.*CnnPolicy"):
         make_model("MlpPolicy", PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("shape", "is_warned"), [((40, 40, 3), True), ((8, 8, 4), True), ((3, 40, 40), False), ((17, 8, 8), False)]
+)
+def test_channels_that_seem_to_come_last_come_with_a_warning(shape: tuple[int, ...], is_warned: bool) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        make_model("CnnPolicy", spaces.Box(0.0, 1.0, shape), normalize_images=False)
+    assert any("channels come last" in str(warning.message) for warning in caught) == is_warned
 
 
 # --- Small images ---
