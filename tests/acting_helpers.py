@@ -52,12 +52,13 @@ def play(model: LWMDQN, env: VecEnv, buffer: PrioritizedSequenceReplayBuffer) ->
     return acted
 
 
-def check_acting_and_replay_agree(seed: int, policy_class: str = "MlpPolicy", **kwargs: Any) -> None:
+def check_acting_and_replay_agree(seed: int, policy_class: str = "MlpPolicy", burn_in: int = BURN_IN, **kwargs: Any) -> None:
     """
     Compare Q-values and intrinsic rewards across the ends of episodes.
 
     :param seed: of the environments and the agent
     :param policy_class: of the agent
+    :param burn_in: The number of rows without Q-values
     :param kwargs: further arguments of the agent
     """
     env = make_labyrinths(n_envs=N_ENVS, seed=seed)
@@ -81,7 +82,7 @@ def check_acting_and_replay_agree(seed: int, policy_class: str = "MlpPolicy", **
     samples = model.world_model_trainer.relabel(buffer.sequences(sequence_ids))
     assert samples.initial_states is not None
     with th.no_grad():
-        q_values = model.q_net.q_values(samples, BURN_IN)
+        q_values = model.q_net.q_values(samples, burn_in)
     compared = 0
     for column, sequence_id in enumerate(sequence_ids):
         slot, index = divmod(int(sequence_id), N_ENVS)
@@ -92,7 +93,7 @@ def check_acting_and_replay_agree(seed: int, policy_class: str = "MlpPolicy", **
                 continue
             reward = samples.intrinsic_rewards[row, column].item()
             assert reward == pytest.approx(expected.intrinsic_reward, abs=2e-5)
-            if row >= BURN_IN:
-                th.testing.assert_close(q_values[row - BURN_IN, column], expected.q_values, atol=2e-6, rtol=2e-5)
+            if row >= burn_in:
+                th.testing.assert_close(q_values[row - burn_in, column], expected.q_values, atol=2e-6, rtol=2e-5)
                 compared += 1
     assert compared > 200

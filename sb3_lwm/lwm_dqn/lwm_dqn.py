@@ -349,11 +349,12 @@ class LWMDQN(DQN):
         Seed the global generators, those of the environments and of the action space, and the agent's own. The agent draws
         actions, batches and augmentations from its own ones; dropout in networks of yours draws from PyTorch's global one.
 
-        :param seed: The seed; None leaves the global generators as they are, and gives the agent a random one
+        :param seed: The seed; None leaves the global generators as they are
         """
         super().set_random_seed(seed)
-        # in place, because the policy and the replay draw from the same generator
-        self.rng.bit_generator.state = agent_generator(seed).bit_generator.state
+        # From NumPy's global generator, once: an agent without a seed of its own is reproducible after SB3's set_random_seed.
+        # In place, because the policy and the replay draw from the same generator.
+        self.rng.bit_generator.state = agent_generator(np.random.randint(2**31)).bit_generator.state
         self.torch_rng.manual_seed(int(self.rng.integers(2**63)))
 
     def _reward_scale(self, progress_remaining: float) -> float:

@@ -19,7 +19,8 @@ def make_variant(policy: str) -> LWMDQN:
 
 @pytest.mark.parametrize("policy", ["NeverResetPolicy", "RawErrorPolicy", "PaidResetsPolicy"])
 def test_variant_acts_as_it_learns(policy: str) -> None:
-    check_acting_and_replay_agree(0, policy)
+    # at the end of the burn-in a GRU that is never reset cannot see whether an episode has just ended there
+    check_acting_and_replay_agree(0, policy, burn_in=0)
 
 
 def test_hidden_states_that_are_never_reset() -> None:

@@ -237,7 +237,8 @@ def test_scalars_and_the_return_of_the_environment(capsys: pytest.CaptureFixture
     [(0.5, 0.3, 0.5), ("0.5", 0.3, 0.5), ("lin_0.5", 0.5, 0.25), ("lin_0.5", 0.0, 0.0), (lambda left: 2 * left, 0.5, 1.0)],
 )
 def test_the_scale_is_a_number_a_text_or_a_schedule(value: Any, progress: float, expected: float) -> None:
-    assert callback(intrinsic_reward_scale=value).intrinsic_reward_scale(progress) == pytest.approx(expected)
+    bonus = callback(intrinsic_reward_scale=value, intrinsic_reward_fraction=1.0)
+    assert bonus.intrinsic_reward_scale(progress) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

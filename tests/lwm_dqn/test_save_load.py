@@ -140,6 +140,8 @@ ARGUMENTS: dict[str, Any] = {
     "intrinsic_reward_scale": 0.3,
     "intrinsic_reward_input": False,
     "intrinsic_reward_clip": 2.0,
+    "intrinsic_reward_normalizer": "long-run",
+    "intrinsic_reward_fraction": 0.5,
     "intrinsic_reward_momentum": 0.5,
     "world_model_learning_rate": 2e-3,
     "pretraining_updates": 2,

@@ -8,7 +8,8 @@ import pytest
 import rl_zoo3.import_envs  # noqa: F401  registers CartPoleNoVel-v1 and MiniGrid's environments
 import yaml
 from rl_zoo3.exp_manager import ExperimentManager
-from rl_zoo3.utils import get_wrapper_class
+from rl_zoo3.utils import get_callback_list, get_wrapper_class
+from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
 import sb3_lwm
@@ -23,7 +24,8 @@ ZOO_KEYS = {
 
 
 def read_blocks() -> list[tuple[str, dict[str, Any]]]:
-    files = hyperparameters.hyperparameter_files()
+    # those of other algorithms have their name behind a hyphen
+    files = [file for file in hyperparameters.hyperparameter_files() if not file.stem.endswith("-ppo")]
     return [block for file in files for block in yaml.safe_load(file.read_text(encoding="utf-8")).items()]
 
 
@@ -89,7 +91,24 @@ def test_other_settings_are_selected_by_name() -> None:
     assert Path(path).name == "atari-small.yml" and Path(path).exists()
     for config in ("my.yml", "my_module.hyperparams", "folder/my-own.yml"):
         assert hyperparameters.resolve_variant(config) == config
-    with pytest.raises(ValueError, match=r"--conf-file atari-tiny: .*choose one of atari-small, labyrinth-paper or a file"):
+    with pytest.raises(
+        ValueError, match=r"--conf-file atari-tiny: .*choose one of atari-small, labyrinth-paper, minigrid-ppo or a file"
+    ):
         hyperparameters.resolve_variant("atari-tiny")
     # never found by themselves
     assert find_hyperparameters("ALE/Pong-v5", is_atari=True).name == "atari.yml"
+
+
+def test_blocks_of_other_algorithms_construct_a_model() -> None:
+    pytest.importorskip("minigrid")
+    blocks = yaml.safe_load(Path(hyperparameters.resolve_variant("minigrid-ppo")).read_text(encoding="utf-8"))
+    for block in blocks.values():
+        arguments = {name: value for name, value in block.items() if name not in ZOO_KEYS}
+        wrapper = get_wrapper_class(block)
+        env = make_vec_env("MiniGrid-DoorKey-5x5-v0", n_envs=2, wrapper_class=wrapper)
+        model = PPO(env=env, **arguments, device="cpu")
+        (bonus,) = get_callback_list(block)
+        assert isinstance(bonus, sb3_lwm.IntrinsicRewardCallback)
+        scales = [bonus.intrinsic_reward_scale(left) for left in (1.0, 0.75, 0.5)]
+        assert scales[0] > scales[1] > scales[2] == 0.0
+        model.env.close()  # type: ignore[union-attr]
