@@ -1,5 +1,7 @@
 """Running statistics that live with the model's weights: saved, loaded and moved between devices like them."""
 
+from typing import Any
+
 import torch as th
 from torch import nn
 
@@ -95,23 +97,39 @@ class RunningStandardizer(nn.Module):
     mean: th.Tensor
     variance: th.Tensor
     count: th.Tensor
+    count_rest: th.Tensor
 
     def __init__(self, size: int, clip: float = 10.0) -> None:
         super().__init__()
         self.clip = clip
         self.register_buffer("mean", th.zeros(size))
         self.register_buffer("variance", th.ones(size))
-        # an integer: a sum of single precision would stop to grow, and some devices (MPS) have no double precision
-        self.register_buffer("count", th.zeros((), dtype=th.int64))
+        # with what single precision cannot add to it: some devices (MPS) have no double precision
+        self.register_buffer("count", th.zeros(()))
+        self.register_buffer("count_rest", th.zeros(()))
 
     def update(self, values: th.Tensor) -> None:
         """:param values: (N, size) float, a training batch"""
         variance, mean = th.var_mean(values.clamp(-LARGEST_VALUE, LARGEST_VALUE), dim=0, correction=0)
-        weight = (len(values) / (self.count + len(values))).to(mean.dtype)
+        self._add_to_count(len(values))
+        weight = len(values) / self.count
         shift = mean - self.mean
         self.variance.lerp_(variance, weight).add_(shift.square() * weight * (1.0 - weight))
         self.mean.lerp_(mean, weight)
-        self.count += len(values)
+
+    def _add_to_count(self, n_values: int) -> None:
+        """Add to the count exactly (compensated summation, Kahan 1965)."""
+        self.count_rest += n_values
+        total = self.count + self.count_rest
+        self.count_rest -= total - self.count
+        self.count.copy_(total)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        count = state_dict.get(f"{prefix}count")
+        if count is not None and f"{prefix}count_rest" not in state_dict:
+            # saved when the count had double precision
+            state_dict[f"{prefix}count_rest"] = count - count.float()
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, values: th.Tensor) -> th.Tensor:
         """

@@ -66,20 +66,30 @@ def test_numbers_are_named_if_they_are_large(largest: float, is_named: bool) -> 
 def test_no_tensor_has_double_precision(policy: str, space: spaces.Space) -> None:
     # which MPS has not
     model = make_model(space, policy)
-    assert {tensor.dtype for tensor in model.policy.state_dict().values()} <= {th.float32, th.int64, th.bool}
+    assert {tensor.dtype for tensor in model.policy.state_dict().values()} == {th.float32}
     assert {tensor.dtype for tensor in model.policy.buffers()} <= {th.float32, th.int64, th.bool}
+
+
+def whole_count(standardizer: RunningStandardizer) -> int:
+    return int(standardizer.count.double() + standardizer.count_rest.double())
 
 
 def test_count_of_the_standardizer_is_exact() -> None:
     standardizer = RunningStandardizer(1)
-    # single precision would stay there
+    # where single precision has steps of 4
     standardizer.count.fill_(2**25)
-    for _ in range(3):
+    for step in range(1, 12):
         standardizer.update(th.ones(1, 1))
-    assert standardizer.count.item() == 2**25 + 3
+        assert whole_count(standardizer) == 2**25 + step
+    assert abs(float(standardizer.count) - 2**25 - 11) <= 2
 
 
-def test_count_that_was_saved_in_double_precision_is_loaded() -> None:
+@pytest.mark.parametrize("count", [12345, 2**25 + 1])
+def test_count_that_was_saved_in_double_precision_is_loaded(count: int) -> None:
     standardizer = RunningStandardizer(1)
-    standardizer.load_state_dict({**standardizer.state_dict(), "count": th.tensor(12345.0, dtype=th.float64)})
-    assert (standardizer.count.item(), standardizer.count.dtype) == (12345, th.int64)
+    old = {name: value for name, value in standardizer.state_dict().items() if name != "count_rest"}
+    standardizer.load_state_dict({**old, "count": th.tensor(float(count), dtype=th.float64)})
+    assert whole_count(standardizer) == count and standardizer.count.dtype == standardizer.count_rest.dtype == th.float32
+    other = RunningStandardizer(1)
+    other.load_state_dict(standardizer.state_dict())
+    assert whole_count(other) == count
