@@ -585,7 +585,7 @@ class LWMDQN(DQN):
         See :meth:`stable_baselines3.DQN.learn`; the callback that trains the world model is added to yours. On a CPU, networks
         without convolutions use one thread, unless you have chosen a number.
         """
-        is_small = self.device.type == "cpu" and not any(isinstance(part, th.nn.Conv2d) for part in self.policy.modules())
+        is_small = self.device.type == "cpu" and not self.policy.has_convolutions
         with self.training_states.learning(), one_thread_for_small_networks(is_small, self.verbose):
             return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 

@@ -15,6 +15,7 @@ from torch import nn
 from sb3_lwm.common.cnn import DictExtractor, GridCNN, ImageCNN, cnn_for, is_small
 from sb3_lwm.common.exploration import agent_generator, explore
 from sb3_lwm.common.observations import check_observation_space, is_image
+from sb3_lwm.common.threads import one_thread_for_small_networks
 from sb3_lwm.common.type_aliases import RecurrentState, map_observations
 from sb3_lwm.lwm_dqn.q_network import RecurrentQNetwork
 from sb3_lwm.world_model import LatentWorldModel
@@ -116,6 +117,8 @@ class LWMPolicy(DQNPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
+        # which gain from several threads
+        self.has_convolutions = any(isinstance(part, nn.Conv2d) for part in self.modules())
         self.world_model = None
         self.encoder_optimizer: th.optim.Optimizer | None = None
         if self.world_model_kwargs is not None:
@@ -302,7 +305,8 @@ class LWMPolicy(DQNPolicy):
         if episode_start.size != n_envs:
             raise ValueError(f"episode_start is of {episode_start.size} environments, the observation of {n_envs}.")
         starts = th.as_tensor(episode_start.reshape(n_envs), device=self.device)
-        actions, tensors = self.act(observations, tensors, starts, 0.0 if deterministic else self.evaluation_eps)
+        with one_thread_for_small_networks(self.device.type == "cpu" and not self.has_convolutions):
+            actions, tensors = self.act(observations, tensors, starts, 0.0 if deterministic else self.evaluation_eps)
         arrays = RecurrentState(*(part.cpu().numpy() for part in tensors))
         return (actions if is_vectorized else actions.squeeze(axis=0)), arrays
 

@@ -1,5 +1,7 @@
 """Small networks learn with one thread, unless the user has chosen a number."""
 
+from typing import Any
+
 import pytest
 import torch as th
 from helpers import SHORT, make_labyrinths
@@ -49,5 +51,30 @@ def test_learn_uses_one_thread_and_gives_the_others_back(
         th.set_num_threads(2)
         LWMDQN("MlpPolicy", make_labyrinths(), **SHORT).learn(8, callback=counter)
         assert counter.n_threads == 2
+    finally:
+        th.set_num_threads(before)
+
+
+@pytest.mark.parametrize("chosen", [3, 2])
+def test_predict_uses_one_thread_and_gives_the_others_back(chosen: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = th.get_num_threads()
+    for name in threads.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(threads, "_DEFAULT", 3)
+    model = LWMDQN("MlpPolicy", make_labyrinths(), **SHORT)
+    used = []
+    act = model.policy.act
+
+    def act_and_note(*args: Any) -> Any:
+        used.append(th.get_num_threads())
+        return act(*args)
+
+    monkeypatch.setattr(model.policy, "act", act_and_note)
+    th.set_num_threads(chosen)
+    try:
+        assert model.env is not None
+        model.predict(model.env.reset())
+        # 2 is a number that the user has set
+        assert set(used) == {1 if chosen == 3 else 2} and th.get_num_threads() == chosen
     finally:
         th.set_num_threads(before)
