@@ -3,11 +3,12 @@ Exploration tasks of MiniGrid, with the intrinsic reward of the latent world mod
 
     OMP_NUM_THREADS=1 python benchmarks/minigrid_tasks.py --jobs 2 --output benchmarks/results/minigrid.csv
 
-Each training is one command of the RL Zoo with settings that ship (``hyperparams/minigrid-ppo.yml``), in a folder of its own
-in ``--runs``. A finished training is not repeated; one that was interrupted begins again. The CSV gets a row for each
-50 000 steps of a training: the mean return and the success rate of the episodes that ended in them. Rows of other trainings
-in the CSV stay, so ``--tasks``, ``--agents`` and ``--seeds`` make the table in parts. ``--figure`` draws the curves of all
-seeds in the CSV.
+Each training is one command of the RL Zoo with settings that ship (``hyperparams/minigrid-ppo.yml`` and its siblings), in a
+folder of its own in ``--runs``. A finished training is not repeated; one that was interrupted begins again. The CSV gets a
+row for each 50 000 steps of a training: the mean return and the success rate of the episodes that ended in them. Rows of
+other trainings in the CSV stay, so ``--tasks``, ``--agents`` and ``--seeds`` make the table in parts. ``--figure`` draws the
+curves of all seeds in the CSV. RND, ICM, E3B and RE3 are those of RLeXplore, which needs a Python environment of its own:
+see ``minigrid_rivals.py``, and name its interpreter with ``--rlexplore-python``.
 """
 
 import argparse
@@ -35,22 +36,41 @@ INTERVAL = 50_000
 TASKS = {
     "MiniGrid-MultiRoom-N4-S5-v0": 1_500_000,
     "MiniGrid-MultiRoom-N7-S4-v0": 1_500_000,
+    "MiniGrid-MultiRoom-N7-S8-v0": 2_000_000,
     "MiniGrid-KeyCorridorS3R2-v0": 1_200_000,
     "MiniGrid-KeyCorridorS3R3-v0": 2_500_000,
+    "MiniGrid-KeyCorridorS4R3-v0": 10_000_000,
+    "MiniGrid-ObstructedMaze-1Dlh-v0": 2_000_000,
+    "MiniGrid-DoorKey-8x8-v0": 1_000_000,
+    "MiniGrid-MemoryS7-v0": 500_000,
 }
+HERE = Path(__file__).parent
+SETTINGS = HERE.parent / "hyperparams"
 
 
 class Agent(NamedTuple):
     """An algorithm with its settings."""
 
     algo: str
-    conf_file: str
+    conf_file: Path
     params: tuple[str, ...] = ()
+    # the intrinsic reward of RLeXplore, with which minigrid_rivals.py trains PPO
+    rival: str | None = None
 
 
+PPO = SETTINGS / "minigrid-ppo.yml"
+RECURRENT_PPO = SETTINGS / "minigrid-ppo_lstm.yml"
+DQN = HERE / "minigrid_dqn.yml"
+BONUS = "callback:[{'sb3_lwm.IntrinsicRewardCallback':{}}]"
 AGENTS = {
-    "ppo + bonus": Agent("ppo", "minigrid-ppo"),
-    "ppo": Agent("ppo", "minigrid-ppo", ("callback:None",)),
+    "ppo + bonus": Agent("ppo", PPO),
+    "ppo": Agent("ppo", PPO, ("callback:None",)),
+    "ppo_lstm + bonus": Agent("ppo_lstm", RECURRENT_PPO),
+    "ppo_lstm": Agent("ppo_lstm", RECURRENT_PPO, ("callback:None",)),
+    "dqn + bonus": Agent("dqn", DQN, (BONUS,)),
+    "dqn": Agent("dqn", DQN),
+    "lwm_dqn": Agent("lwm_dqn", SETTINGS / "minigrid.yml"),
+    **{f"ppo + {name}": Agent("ppo", PPO, rival=name) for name in ("RND", "ICM", "E3B", "RE3")},
 }
 
 
@@ -73,31 +93,39 @@ class Cell(NamedTuple):
         """:return: The file that a finished training has: its CPU seconds and the versions of packages"""
         return self.folder / "finished.json"
 
-    def command(self) -> list[str]:
-        """:return: The command of the RL Zoo"""
+    def command(self, rlexplore_python: str | None = None) -> list[str]:
+        """
+        :param rlexplore_python: The Python interpreter that can import ``rllte``
+        :return: The command that trains the agent
+        """
         agent = AGENTS[self.agent]
-        what = ["--algo", agent.algo, "--env", self.task, "--seed", str(self.seed), "-n", str(self.steps)]
-        how = ["--num-threads", "1", "--eval-freq", "-1", "--verbose", "0", "-f", str(self.folder)]
-        conf = ["--conf-file", str(Path(__file__).parents[1] / "hyperparams" / f"{agent.conf_file}.yml")]
+        what = ["--env", self.task, "--seed", str(self.seed), "-n", str(self.steps), "-f", str(self.folder)]
+        if agent.rival is not None:
+            return [str(rlexplore_python), str(HERE / "minigrid_rivals.py"), "--reward", agent.rival, *what]
+        how = ["--algo", agent.algo, "--num-threads", "1", "--eval-freq", "-1", "--verbose", "0"]
         changes = ["-params", *agent.params] if agent.params else []
-        return [sys.executable, "-m", "sb3_lwm.zoo", "train", *what, *how, *conf, *changes]
+        return [sys.executable, "-m", "sb3_lwm.zoo", "train", *what, *how, "--conf-file", str(agent.conf_file), *changes]
 
 
-def train(cell: Cell) -> "subprocess.Popen[bytes]":
+def train(cell: Cell, rlexplore_python: str | None = None) -> "subprocess.Popen[bytes]":
     """
     :param cell: A training that is not finished
+    :param rlexplore_python: The Python interpreter that can import ``rllte``
     :return: Its process, whose output is in a file of its folder
     """
     shutil.rmtree(cell.folder, ignore_errors=True)
     cell.folder.mkdir(parents=True)
     with open(cell.folder / "output.txt", "wb") as file:
-        return subprocess.Popen(cell.command(), stdout=file, stderr=file, env={"OMP_NUM_THREADS": "1", **os.environ})
+        return subprocess.Popen(
+            cell.command(rlexplore_python), stdout=file, stderr=file, env={"OMP_NUM_THREADS": "1", **os.environ}
+        )
 
 
-def train_all(cells: list[Cell], jobs: int) -> None:
+def train_all(cells: list[Cell], jobs: int, rlexplore_python: str | None = None) -> None:
     """
     :param cells: The trainings that are not finished
     :param jobs: The number of trainings at a time
+    :param rlexplore_python: The Python interpreter that can import ``rllte``
     :raises SystemExit: If a training fails; names its output
     """
     waiting = list(cells)
@@ -107,7 +135,7 @@ def train_all(cells: list[Cell], jobs: int) -> None:
         while waiting or running:
             while waiting and len(running) < jobs:
                 cell = waiting.pop(0)
-                process = train(cell)
+                process = train(cell, rlexplore_python)
                 running[process.pid] = (cell, time.monotonic(), process)
             # the CPU time of a process is known when it ends
             pid, status, usage = os.wait4(-1, 0)
@@ -186,14 +214,19 @@ def parse() -> argparse.Namespace:
     """:return: The options of the command line"""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
-    parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=list(AGENTS))
+    parser.add_argument("--agents", nargs="+", default=["ppo + bonus", "ppo"], choices=list(AGENTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[100, 101, 102])
     parser.add_argument("--steps", type=int, help="The number of steps, by default that of the task")
     parser.add_argument("--jobs", type=int, default=1, help="The number of trainings at a time")
+    parser.add_argument("--rlexplore-python", help="The Python interpreter of an environment with rllte-core")
     parser.add_argument("--runs", type=Path, default=Path("minigrid_runs"), help="The folder of the trainings")
     parser.add_argument("--output", type=Path, required=True, help="The CSV to write")
     parser.add_argument("--figure", type=Path, help="The picture to draw of all rows in the CSV, PNG or SVG")
-    return parser.parse_args()
+    options = parser.parse_args()
+    rivals = [agent for agent in options.agents if AGENTS[agent].rival is not None]
+    if rivals and options.rlexplore_python is None:
+        parser.error(f"--agents {' '.join(rivals)}: name the interpreter that has rllte-core with --rlexplore-python.")
+    return options
 
 
 def main() -> None:
@@ -204,7 +237,7 @@ def main() -> None:
         steps = options.steps or TASKS[task]
         folder = options.runs.resolve() / f"{task}_{agent.replace(' ', '')}_{seed}_{steps}"
         cells.append(Cell(task, agent, seed, steps, folder))
-    train_all([cell for cell in cells if not cell.record.exists()], options.jobs)
+    train_all([cell for cell in cells if not cell.record.exists()], options.jobs, options.rlexplore_python)
     results = add_to(options.output, pd.concat([curve(cell) for cell in cells], ignore_index=True))
     with whole_file(options.output) as temporary:
         results.to_csv(temporary, index=False, float_format="%.6g")
