@@ -3,6 +3,7 @@ Finds the hyperparameters of an environment. ``hyperparams/`` has one file for e
 their settings in files with a hyphen in their names, which are read only when ``--conf-file`` names them.
 """
 
+import re
 from pathlib import Path
 
 import yaml
@@ -55,7 +56,7 @@ def resolve_variant(config: str) -> str:
     :raises ValueError: If it looks like the name of a variant, but there is none of this name
     """
     # neither the path of a file nor a module
-    if not ("-" in config and config.replace("-", "").isalnum()) or Path(config).exists():
+    if not re.fullmatch(r"\w+(-\w+)+", config) or Path(config).exists():
         return config
     variants = {file.stem: str(file) for file in hyperparameter_files() if _is_variant(file)}
     if config not in variants:

@@ -8,8 +8,7 @@ import pytest
 import rl_zoo3.import_envs  # noqa: F401  registers CartPoleNoVel-v1 and MiniGrid's environments
 import yaml
 from rl_zoo3.exp_manager import ExperimentManager
-from rl_zoo3.utils import get_callback_list, get_wrapper_class
-from stable_baselines3 import PPO
+from rl_zoo3.utils import ALGOS, get_callback_list, get_wrapper_class
 from stable_baselines3.common.env_util import make_vec_env
 
 import sb3_lwm
@@ -21,11 +20,14 @@ ZOO_KEYS = {
     *("n_envs", "n_timesteps", "env_wrapper", "vec_env_wrapper", "frame_stack"),
     *("normalize", "env_kwargs", "monitor_kwargs", "callback"),
 }
+# the settings that ship for other algorithms
+OTHERS = {"minigrid-ppo": "ppo", "minigrid-ppo_lstm": "ppo_lstm", "classic_control-sac": "sac"}
 
 
 def read_blocks() -> list[tuple[str, dict[str, Any]]]:
     # those of other algorithms have their name behind a hyphen
-    files = [file for file in hyperparameters.hyperparameter_files() if not file.stem.endswith("-ppo")]
+    others = tuple(f"-{algo}" for algo in OTHERS.values())
+    files = [file for file in hyperparameters.hyperparameter_files() if not file.stem.endswith(others)]
     return [block for file in files for block in yaml.safe_load(file.read_text(encoding="utf-8")).items()]
 
 
@@ -92,23 +94,28 @@ def test_other_settings_are_selected_by_name() -> None:
     for config in ("my.yml", "my_module.hyperparams", "folder/my-own.yml"):
         assert hyperparameters.resolve_variant(config) == config
     with pytest.raises(
-        ValueError, match=r"--conf-file atari-tiny: .*choose one of atari-small, labyrinth-paper, minigrid-ppo or a file"
+        ValueError,
+        match=r"--conf-file atari-tiny: .*choose one of atari-small, classic_control-sac, labyrinth-paper, minigrid-ppo, ",
     ):
         hyperparameters.resolve_variant("atari-tiny")
     # never found by themselves
     assert find_hyperparameters("ALE/Pong-v5", is_atari=True).name == "atari.yml"
 
 
-def test_blocks_of_other_algorithms_construct_a_model() -> None:
+@pytest.mark.parametrize(("name", "algo"), OTHERS.items())
+def test_blocks_of_other_algorithms_construct_a_model(name: str, algo: str) -> None:
     pytest.importorskip("minigrid")
-    blocks = yaml.safe_load(Path(hyperparameters.resolve_variant("minigrid-ppo")).read_text(encoding="utf-8"))
+    blocks = yaml.safe_load(Path(hyperparameters.resolve_variant(name)).read_text(encoding="utf-8"))
+    env_id = "MountainCarContinuous-v0" if algo == "sac" else "MiniGrid-DoorKey-5x5-v0"
     for block in blocks.values():
         arguments = {name: value for name, value in block.items() if name not in ZOO_KEYS}
-        wrapper = get_wrapper_class(block)
-        env = make_vec_env("MiniGrid-DoorKey-5x5-v0", n_envs=2, wrapper_class=wrapper)
-        model = PPO(env=env, **arguments, device="cpu")
+        env = make_vec_env(env_id, n_envs=2, wrapper_class=get_wrapper_class(block))
+        model = ALGOS[algo](env=env, **arguments, device="cpu")
         (bonus,) = get_callback_list(block)
         assert isinstance(bonus, sb3_lwm.IntrinsicRewardCallback)
         scales = [bonus.intrinsic_reward_scale(left) for left in (1.0, 0.75, 0.5)]
-        assert scales[0] > scales[1] > scales[2] == 0.0
-        model.env.close()  # type: ignore[union-attr]
+        if algo == "sac":
+            assert scales == [scales[0]] * 3
+        else:
+            assert scales[0] > scales[1] > scales[2] == 0.0
+        model.env.close()

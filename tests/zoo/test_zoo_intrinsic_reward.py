@@ -40,9 +40,9 @@ def test_the_world_model_is_saved_with_the_model_and_taken_up_again(installation
     assert n_updates(run.with_name("CartPole-v1_2") / "world_model.pth") == 2 * first
 
 
-@pytest.mark.parametrize("name", ["minigrid-ppo"])
-def test_settings_for_other_algorithms_are_found_by_name(installation: Installation, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("algo", ["ppo", "ppo_lstm"])
+def test_settings_for_other_algorithms_are_found_by_name(installation: Installation, tmp_path: Path, algo: str) -> None:
     pytest.importorskip("minigrid")
-    task = ["--env", "MiniGrid-MultiRoom-N4-S5-v0", "-n", "4096", "--eval-freq", "-1", "--device", "cpu"]
-    installation.run(tmp_path, "-m", "rl_zoo3.train", "--algo", "ppo", "--conf-file", name, *task)
-    assert (tmp_path / "logs" / "ppo" / "MiniGrid-MultiRoom-N4-S5-v0_1" / "world_model.pth").exists()
+    task = ["--env", "MiniGrid-MultiRoom-N4-S5-v0", "-n", "2048", "--eval-freq", "-1", "--device", "cpu"]
+    installation.run(tmp_path, "-m", "rl_zoo3.train", "--algo", algo, "--conf-file", f"minigrid-{algo}", *task)
+    assert (tmp_path / "logs" / algo / "MiniGrid-MultiRoom-N4-S5-v0_1" / "world_model.pth").exists()

@@ -2,11 +2,11 @@
 PPO with an intrinsic reward of RLeXplore on a MiniGrid task, to compare with::
 
     python3 -m venv rllte && rllte/bin/pip install rllte-core stable-baselines3 minigrid
-    rllte/bin/python benchmarks/minigrid_rivals.py --reward RND --env MiniGrid-MultiRoom-N4-S5-v0 -f runs
+    rllte/bin/python benchmarks/rlexplore_ppo.py --reward RND --env MiniGrid-MultiRoom-N4-S5-v0 -f runs
 
 ``rllte-core`` asks for one old version of Gymnasium, so it needs an environment of its own, in which this package is not
 installed. PPO has the settings of ``hyperparams/minigrid-ppo.yml`` and the same observations. The reward is added as in
-RLeXplore's example for Stable-Baselines3: to advantages and returns, at the end of each rollout. ``minigrid_tasks.py``
+RLeXplore's example for Stable-Baselines3: to advantages and returns, at the end of each rollout. ``sparse_tasks.py``
 starts this script.
 """
 

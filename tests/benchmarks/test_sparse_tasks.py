@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-import minigrid_tasks
 import pandas as pd
 import pytest
-from minigrid_tasks import Cell, add_to, curve, train_all
+import sparse_tasks
+from sparse_tasks import Cell, add_to, curve, train_all
 
 TASK = "MiniGrid-MultiRoom-N4-S5-v0"
 
@@ -51,22 +51,28 @@ def test_rows_of_other_trainings_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("agent", "has_bonus"), [("ppo", False), ("ppo + bonus", True)])
 def test_the_command_is_that_of_the_zoo(agent: str, has_bonus: bool, tmp_path: Path) -> None:
     command = make_cell(tmp_path, agent).command()
-    assert command[1:5] == ["-m", "sb3_lwm.zoo", "train", "--algo"]
+    assert command[1:5] == ["-m", "sb3_lwm.zoo", "train", "--env"]
     assert ("callback:None" in command) != has_bonus
     assert Path(command[command.index("--conf-file") + 1]).exists()
+
+
+def test_a_rival_is_trained_by_the_interpreter_that_has_it(tmp_path: Path) -> None:
+    command = make_cell(tmp_path, "ppo + E3B").command("other/python")
+    assert command[0] == "other/python" and Path(command[1]).exists()
+    assert command[2:4] == ["--reward", "E3B"] and TASK in command
 
 
 def test_cells_belong_to_their_own_processes_and_failures_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # one process fails, the other one writes the number of its seed
     script = "import sys; open('seed', 'w').write(sys.argv[1]); sys.exit(int(sys.argv[1]) == 2)"
-    popen = minigrid_tasks.subprocess.Popen
+    popen = sparse_tasks.subprocess.Popen
 
     def start(command: list[str], **kwargs: object) -> object:
         seed = command[command.index("--seed") + 1]
         folder = Path(command[command.index("-f") + 1])
         return popen([command[0], "-c", script, seed], cwd=folder, **kwargs)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(minigrid_tasks.subprocess, "Popen", start)
+    monkeypatch.setattr(sparse_tasks.subprocess, "Popen", start)
     cells = [make_cell(tmp_path / f"cell{seed}", seed=seed) for seed in (1, 2, 3)]
     with pytest.raises(SystemExit, match=r"ppo on .* seed 2, has failed"):
         train_all(cells, jobs=2)
@@ -78,5 +84,5 @@ def test_the_figure_has_a_panel_for_each_task(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     rows = {"agent": ["ppo", "ppo"], "seed": [1, 1], "steps": [5e4, 1e5], "success": [0.0, 0.5]}
     tables = [pd.DataFrame({**rows, "task": task}) for task in ("MiniGrid-A-v0", "MiniGrid-B-v0")]
-    minigrid_tasks.draw(pd.concat(tables), tmp_path / "figure.png")
+    sparse_tasks.draw(pd.concat(tables), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 5000

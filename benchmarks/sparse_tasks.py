@@ -1,14 +1,16 @@
 """
-Exploration tasks of MiniGrid, with the intrinsic reward of the latent world model and without it::
+Tasks whose reward is rare, with the intrinsic reward of the latent world model and without it::
 
-    OMP_NUM_THREADS=1 python benchmarks/minigrid_tasks.py --jobs 2 --output benchmarks/results/minigrid.csv
+    OMP_NUM_THREADS=1 python benchmarks/sparse_tasks.py --jobs 2 --output benchmarks/results/minigrid.csv
+    OMP_NUM_THREADS=1 python benchmarks/sparse_tasks.py --jobs 2 --output benchmarks/results/mountain_car.csv \
+        --tasks MountainCarContinuous-v0 --agents "sac + bonus" sac
 
 Each training is one command of the RL Zoo with settings that ship (``hyperparams/minigrid-ppo.yml`` and its siblings), in a
 folder of its own in ``--runs``. A finished training is not repeated; one that was interrupted begins again. The CSV gets a
-row for each 50 000 steps of a training: the mean return and the success rate of the episodes that ended in them. Rows of
-other trainings in the CSV stay, so ``--tasks``, ``--agents`` and ``--seeds`` make the table in parts. ``--figure`` draws the
-curves of all seeds in the CSV. RND, ICM, E3B and RE3 are those of RLeXplore, which needs a Python environment of its own:
-see ``minigrid_rivals.py``, and name its interpreter with ``--rlexplore-python``.
+row for each 50 000 steps of a training (5 000 on MountainCarContinuous): the mean return and the success rate of the
+episodes that ended in them. Rows of other trainings in the CSV stay, so ``--tasks``, ``--agents`` and ``--seeds`` make the
+table in parts. ``--figure`` draws the curves of all seeds in the CSV. RND, ICM, E3B and RE3 are those of RLeXplore, which
+needs a Python environment of its own: see ``rlexplore_ppo.py``, and name its interpreter with ``--rlexplore-python``.
 """
 
 import argparse
@@ -31,18 +33,25 @@ from versions import VERSIONS
 from sb3_lwm.common.files import whole_file
 from sb3_lwm.figures import save_figure
 
-INTERVAL = 50_000
-# the number of steps of each task
+
+class Task(NamedTuple):
+    """The number of steps of a training, and the number of steps that a row of the CSV is about."""
+
+    steps: int
+    interval: int = 50_000
+
+
 TASKS = {
-    "MiniGrid-MultiRoom-N4-S5-v0": 1_500_000,
-    "MiniGrid-MultiRoom-N7-S4-v0": 1_500_000,
-    "MiniGrid-MultiRoom-N7-S8-v0": 2_000_000,
-    "MiniGrid-KeyCorridorS3R2-v0": 1_200_000,
-    "MiniGrid-KeyCorridorS3R3-v0": 2_500_000,
-    "MiniGrid-KeyCorridorS4R3-v0": 10_000_000,
-    "MiniGrid-ObstructedMaze-1Dlh-v0": 2_000_000,
-    "MiniGrid-DoorKey-8x8-v0": 1_000_000,
-    "MiniGrid-MemoryS7-v0": 500_000,
+    "MiniGrid-MultiRoom-N4-S5-v0": Task(1_500_000),
+    "MiniGrid-MultiRoom-N7-S4-v0": Task(1_500_000),
+    "MiniGrid-MultiRoom-N7-S8-v0": Task(2_000_000),
+    "MiniGrid-KeyCorridorS3R2-v0": Task(1_200_000),
+    "MiniGrid-KeyCorridorS3R3-v0": Task(2_500_000),
+    "MiniGrid-KeyCorridorS4R3-v0": Task(10_000_000),
+    "MiniGrid-ObstructedMaze-1Dlh-v0": Task(2_000_000),
+    "MiniGrid-DoorKey-8x8-v0": Task(1_000_000),
+    "MiniGrid-MemoryS7-v0": Task(500_000),
+    "MountainCarContinuous-v0": Task(30_000, interval=5_000),
 }
 HERE = Path(__file__).parent
 SETTINGS = HERE.parent / "hyperparams"
@@ -54,7 +63,7 @@ class Agent(NamedTuple):
     algo: str
     conf_file: Path
     params: tuple[str, ...] = ()
-    # the intrinsic reward of RLeXplore, with which minigrid_rivals.py trains PPO
+    # the intrinsic reward of RLeXplore, with which rlexplore_ppo.py trains PPO
     rival: str | None = None
 
 
@@ -69,6 +78,8 @@ AGENTS = {
     "ppo_lstm": Agent("ppo_lstm", RECURRENT_PPO, ("callback:None",)),
     "dqn + bonus": Agent("dqn", DQN, (BONUS,)),
     "dqn": Agent("dqn", DQN),
+    "sac + bonus": Agent("sac", SETTINGS / "classic_control-sac.yml"),
+    "sac": Agent("sac", SETTINGS / "classic_control-sac.yml", ("callback:None",)),
     "lwm_dqn": Agent("lwm_dqn", SETTINGS / "minigrid.yml"),
     **{f"ppo + {name}": Agent("ppo", PPO, rival=name) for name in ("RND", "ICM", "E3B", "RE3")},
 }
@@ -101,7 +112,7 @@ class Cell(NamedTuple):
         agent = AGENTS[self.agent]
         what = ["--env", self.task, "--seed", str(self.seed), "-n", str(self.steps), "-f", str(self.folder)]
         if agent.rival is not None:
-            return [str(rlexplore_python), str(HERE / "minigrid_rivals.py"), "--reward", agent.rival, *what]
+            return [str(rlexplore_python), str(HERE / "rlexplore_ppo.py"), "--reward", agent.rival, *what]
         how = ["--algo", agent.algo, "--num-threads", "1", "--eval-freq", "-1", "--verbose", "0"]
         changes = ["-params", *agent.params] if agent.params else []
         return [sys.executable, "-m", "sb3_lwm.zoo", "train", *what, *how, "--conf-file", str(agent.conf_file), *changes]
@@ -161,8 +172,9 @@ def curve(cell: Cell) -> pd.DataFrame:
     tables = [pd.read_csv(file, skiprows=1, dtype=float).assign(env=number) for number, file in enumerate(files)]
     episodes = pd.concat(tables, ignore_index=True)
     # a step of the training is a step of one environment; all environments take theirs together
+    interval = TASKS[cell.task].interval
     steps = episodes.groupby("env").l.cumsum() * len(files)
-    episodes = episodes[steps <= cell.steps].assign(steps=np.ceil(steps / INTERVAL) * INTERVAL, success=episodes.r > 0)
+    episodes = episodes[steps <= cell.steps].assign(steps=np.ceil(steps / interval) * interval, success=episodes.r > 0)
     groups = episodes.groupby("steps")
     table = pd.DataFrame({"mean_return": groups.r.mean(), "success": groups.success.mean(), "episodes": groups.size()})
     record = json.loads(cell.record.read_text(encoding="utf-8"))
@@ -213,7 +225,7 @@ def draw(results: pd.DataFrame, path: Path) -> None:
 def parse() -> argparse.Namespace:
     """:return: The options of the command line"""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--tasks", nargs="+", default=["MiniGrid-MultiRoom-N4-S5-v0"], choices=list(TASKS))
     parser.add_argument("--agents", nargs="+", default=["ppo + bonus", "ppo"], choices=list(AGENTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[100, 101, 102])
     parser.add_argument("--steps", type=int, help="The number of steps, by default that of the task")
@@ -234,14 +246,14 @@ def main() -> None:
     options = parse()
     cells = []
     for seed, task, agent in itertools.product(options.seeds, options.tasks, options.agents):
-        steps = options.steps or TASKS[task]
+        steps = options.steps or TASKS[task].steps
         folder = options.runs.resolve() / f"{task}_{agent.replace(' ', '')}_{seed}_{steps}"
         cells.append(Cell(task, agent, seed, steps, folder))
     train_all([cell for cell in cells if not cell.record.exists()], options.jobs, options.rlexplore_python)
     results = add_to(options.output, pd.concat([curve(cell) for cell in cells], ignore_index=True))
     with whole_file(options.output) as temporary:
         results.to_csv(temporary, index=False, float_format="%.6g")
-    last = results[results.steps > results.total_steps - 2 * INTERVAL].groupby(KEY)
+    last = results[results.steps > 0.9 * results.total_steps].groupby(KEY)
     print(last[["mean_return", "success", "cpu_seconds"]].mean().round(3).to_string())
     if options.figure:
         draw(results, options.figure)
