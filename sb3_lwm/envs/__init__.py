@@ -2,7 +2,7 @@
 
 import gymnasium as gym
 
-from sb3_lwm.envs.atari.vec_env import AtariVecEnv
+from sb3_lwm.envs.atari import AtariVecEnv, CoverageCallback
 from sb3_lwm.envs.copying import CopyFinalObservation
 from sb3_lwm.envs.labyrinth import PartiallyObservableLabyrinthEnv
 from sb3_lwm.envs.minigrid import BinaryCells, register_rooms
@@ -12,6 +12,7 @@ __all__ = [
     "AtariVecEnv",
     "BinaryCells",
     "CopyFinalObservation",
+    "CoverageCallback",
     "PartiallyObservableLabyrinthEnv",
     "ReportingSubprocVecEnv",
     "register_envs",

@@ -1,6 +1,7 @@
 """Native Atari in the Zoo: what ``native_atari`` takes over, and the real commands."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -180,6 +181,7 @@ def test_evaluate(trained: tuple[Path, list[str]]) -> None:
     options = [*trained[1], "--n-games", "3", "--n-envs", "2", "--max-episode-steps", "40", "--output", "scores.csv"]
     output = run(trained[0], "-m", "sb3_lwm.zoo", "evaluate", *options)
     assert "first 3 games to finish" in output and "first 3 games started" in output
+    assert re.search(r"All games together: 1 rooms, [1-9]\d* cells, 0 keys, 0 doors", output)
     lines = (trained[0] / "scores.csv").read_text().splitlines()
     assert lines[0].startswith("started,score,length,rooms,") and len(lines) >= 1 + 3
     assert all(line.split(",")[1:4] == ["0.0", "40", "1"] for line in lines[1:])

@@ -18,9 +18,6 @@ INT32_SIZE = 2**31
 MINIMA = {"n_envs": 1, "max_episode_steps": 1, "frame_skip": 1, "noop_max": 0, "num_threads": 0, "ram_envs": 0}
 RENDER_MODES = (None, "rgb_array", "human")
 
-# The byte of the console's RAM that holds the number of the room, as annotated by AtariARI (Anand et al., arXiv:1906.08226).
-ROOM_BYTES = {"montezuma_revenge": 3, "private_eye": 92, "venture": 90}
-
 # What Gymnasium's Atari environment can do and the vectorised one cannot, and the values that are as good as absent.
 _UNSUPPORTED = {"mode": None, "difficulty": None, "obs_type": "rgb", "continuous": False, "sound_obs": False}
 

@@ -4,7 +4,8 @@ import ale_py
 import numpy as np
 import numpy.typing as npt
 
-from sb3_lwm.envs.atari.games import ROOM_BYTES, AtariGame
+from sb3_lwm.envs.atari.coverage import Coverage
+from sb3_lwm.envs.atari.games import AtariGame
 
 
 class AtariShadow:
@@ -25,7 +26,6 @@ class AtariShadow:
         self._game = game
         self._frame_skip = frame_skip
         self._max_frames = max_frames
-        self._room_byte = ROOM_BYTES.get(game.rom)
         self._ale = ale_py.ALEInterface()
         self._ale.setLoggerMode(ale_py.LoggerMode.Error)
         self._ale.setFloat("repeat_action_probability", game.repeat_action_probability)
@@ -34,7 +34,6 @@ class AtariShadow:
         self._ale.loadROM(game.rom_path)
         self._actions = self._ale.getLegalActionSet() if game.full_action_space else self._ale.getMinimalActionSet()
         self._elapsed_frames = 0
-        self.rooms: set[int] = set()
 
     @property
     def ram(self) -> npt.NDArray[np.uint8]:
@@ -75,8 +74,6 @@ class AtariShadow:
         for _ in range(no_ops):
             self._ale.act(ale_py.Action.NOOP)
         self._elapsed_frames = 0
-        self.rooms = set()
-        self._enter_room()
 
     def step(self, action: int) -> tuple[int, bool]:
         """
@@ -92,12 +89,7 @@ class AtariShadow:
             ended = self._ale.game_over() or self._elapsed_frames >= self._max_frames
             if ended:
                 break
-        self._enter_room()
         return reward, ended
-
-    def _enter_room(self) -> None:
-        if self._room_byte is not None:
-            self.rooms.add(int(self.ram[self._room_byte]))
 
 
 class AtariShadows:
@@ -109,12 +101,15 @@ class AtariShadows:
     :param frame_skip: frames of a step
     :param max_frames: frames of the steps after which a game is cut short
     :param display: open a window for each and play the sound
+    :param coverage: counts what the players see
     """
 
-    def __init__(self, game: AtariGame, envs: range, frame_skip: int, max_frames: int, display: bool) -> None:
+    def __init__(
+        self, game: AtariGame, envs: range, frame_skip: int, max_frames: int, display: bool, coverage: Coverage
+    ) -> None:
         self._envs = envs
+        self._coverage = coverage
         self._shadows = {env: AtariShadow(game, frame_skip, max_frames, display) for env in envs}
-        self._columns = ("rooms",) if game.rom in ROOM_BYTES else ()
 
     def of(self, env: int) -> AtariShadow:
         """
@@ -132,7 +127,7 @@ class AtariShadows:
         :param env: number of a game
         :return: what :meth:`follow` tells of it when it ends
         """
-        return self._columns if env in self._shadows else ()
+        return self._coverage.columns if env in self._shadows else ()
 
     def reset(self, seeds: npt.NDArray[np.int64], state: dict[str, npt.NDArray[np.int32]]) -> None:
         """
@@ -158,8 +153,13 @@ class AtariShadows:
             return
         if seed >= 0:
             shadow.seed(seed)
-        shadow.reset(int(state["episode_frame_number"][env]))
+        self._reset(env, state)
         self._compare(env, shadow.state, state)
+
+    def _reset(self, env: int, state: dict[str, npt.NDArray[np.int32]]) -> None:
+        shadow = self._shadows[env]
+        shadow.reset(int(state["episode_frame_number"][env]))
+        self._coverage.begin(env, shadow.ram)
 
     def follow(
         self,
@@ -177,7 +177,7 @@ class AtariShadows:
         :param ends: (n_envs,) bool, whether a game has ended
         :param state: ale-py's info, after new games have begun, (n_envs,) int32 each
         :param plays: (n_envs,) bool, the games that are to be followed, by default all
-        :return: for each game that has ended, ``rooms``, the number of rooms seen, if the RAM tells them
+        :return: for each game that has ended, what its player has seen, see :class:`Coverage`
         :raises RuntimeError: if a shadow plays another game
         """
         seen: dict[int, dict[str, int]] = {}
@@ -187,9 +187,10 @@ class AtariShadows:
             played = shadow.step(int(actions[env]))
             if played != (rewards[env], ends[env]):
                 raise self._lost(env, f"(reward, end) {played} instead of {(int(rewards[env]), bool(ends[env]))}")
+            self._coverage.visit(env, shadow.ram)
             if ends[env]:
-                seen[env] = {column: len(shadow.rooms) for column in self._columns}
-                shadow.reset(int(state["episode_frame_number"][env]))
+                seen[env] = self._coverage.of_game(env)
+                self._reset(env, state)
             self._compare(env, shadow.state, state)
         return seen
 

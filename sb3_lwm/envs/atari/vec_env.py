@@ -12,6 +12,7 @@ from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 
+from sb3_lwm.envs.atari.coverage import Coverage
 from sb3_lwm.envs.atari.games import INT32_SIZE, SIDE, check_actions, check_settings, find_game, start_games
 from sb3_lwm.envs.atari.history import GameHistory
 from sb3_lwm.envs.atari.records import GameRecords
@@ -63,8 +64,10 @@ class AtariVecEnv(VecEnv):
     :param monitor_dir: folder for one ``<number>.monitor.csv`` a game; None writes no files
     :param override_existing: whether these are written anew, or gone on with
     :param ram_envs: the last so many games, which explore least where epsilons differ, are followed by a shadow, one more
-        emulator that plays the same game in the calling thread, for ``env_method("get_ram")``; where the RAM tells the
-        room, their records have ``rooms``, the number of rooms seen in the game
+        emulator that plays the same game in the calling thread, for ``env_method("get_ram")``. Where the RAM tells where the
+        player is, their records have what was seen in the game (``rooms``, ``cells``, ``keys``, ``doors``), ``coverage``
+        counts it over the whole training, and ``discoveries.csv`` in ``monitor_dir`` has each cell at the step of its first
+        visit: see :class:`~sb3_lwm.envs.atari.coverage.Coverage`
     :raises ValueError: if there is no such game, or an argument is out of its range
     """
 
@@ -98,7 +101,8 @@ class AtariVecEnv(VecEnv):
             found, n_envs, num_threads, max_frames, frame_skip, noop_max, terminal_on_life_loss
         )
         followed = range(0 if render_mode else max(n_envs - ram_envs, 0), n_envs)
-        self._shadows = AtariShadows(found, followed, frame_skip, max_frames, display=render_mode == "human")
+        self.coverage = Coverage(found.rom, monitor_dir if followed else None, override_existing)
+        self._shadows = AtariShadows(found, followed, frame_skip, max_frames, render_mode == "human", self.coverage)
         self._action_meanings = [action.name for action in self._native.ale.get_action_set()]
         pressed = use_fire_reset and "FIRE" in self._action_meanings
         self._fire = self._action_meanings.index("FIRE") if pressed else None
@@ -191,6 +195,7 @@ class AtariVecEnv(VecEnv):
             if game_ends[env]:
                 infos[env]["lives"] = 0 if terminated[env] else int(lives_before[env])
                 infos[env]["episode"] = self._records.finish(env, **seen.get(env, {}))
+        self.coverage.end_step(self.num_envs)
         self._lives, self._frames_before = lives, frames_before
         self._life_begins = game_ends | life_lost
         paid = np.sign(rewards) if self.clip_reward else rewards
@@ -211,7 +216,12 @@ class AtariVecEnv(VecEnv):
         if self._lives is None:
             return None
         parts = {"history": self._history.get_state(self._lives), "records": self._records.get_state()}
-        return {**parts, "life_begins": self._life_begins.copy(), "chosen": self._chosen}
+        return {
+            **parts,
+            "coverage": self.coverage.get_state(),
+            "life_begins": self._life_begins.copy(),
+            "chosen": self._chosen,
+        }
 
     def set_training_state(self, state: dict[str, Any] | None) -> None:
         """
@@ -227,6 +237,8 @@ class AtariVecEnv(VecEnv):
         self._lives, self._life_begins = info["lives"], state["life_begins"].copy()
         self._frames_before = info["frame_number"] - info["episode_frame_number"]
         self._records.set_state(state["records"])
+        # replaces what the games played again have counted
+        self.coverage.set_state(state["coverage"])
         if state["chosen"] is not None:
             self.step_async(state["chosen"])
 

@@ -3,7 +3,9 @@
 
 The agent may be of any algorithm of the Zoo, and plays in the environments of its training, with their wrappers and settings.
 Beside the first games to finish, which favour short ones, it reports the first games that were started, and, where
-``native_atari`` plays a game whose memory holds it (Montezuma's Revenge, Venture, Private Eye), the number of rooms visited.
+``native_atari`` plays a game whose memory tells where the player is (Montezuma's Revenge, Venture, Private Eye, Pitfall,
+Freeway, Frostbite), what was visited: rooms in each game, and rooms, cells, keys and doors in all games together, those that
+were not finished included.
 """
 
 import argparse
@@ -15,9 +17,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 from stable_baselines3.common.utils import set_random_seed
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_lwm.common.evaluation import Game, play_games
 from sb3_lwm.common.files import whole_file
+from sb3_lwm.envs import AtariVecEnv
 from sb3_lwm.zoo.commands.option_types import integer_from
 from sb3_lwm.zoo.commands.player import add_player_options, load_player, make_env, parse_player_options
 
@@ -48,6 +52,13 @@ def _add_row(label: str, games: list[Game], table: Table) -> None:
     )
 
 
+def _coverage(env: VecEnv) -> str:
+    """Return what all games together have seen, in words; nothing for environments that do not count it."""
+    games = env.unwrapped
+    counts = games.coverage.of_training() if isinstance(games, AtariVecEnv) else {}
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
 def _write_games(path: Path, games: list[Game], options: argparse.Namespace, epsilon: float | None) -> None:
     with whole_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -62,12 +73,15 @@ def main() -> None:
     set_random_seed(options.seed)
     env = make_env(options, run)
     scores = play_games(model, env, options.n_games, is_deterministic)
+    coverage = _coverage(env)
     env.close()
     epsilon = getattr(model.policy, "evaluation_eps", None)
     title = options.env if epsilon is None else f"{options.env}, epsilon {epsilon}"
     table = Table("games", "mean score", "standard error", "scores", "mean steps", "rooms", title=title)
     _add_row(f"first {options.n_games} games to finish", scores.first_finished, table)
     _add_row(f"first {options.n_games} games started", scores.first_started, table)
+    if coverage:
+        table.caption = f"All games together: {coverage}"
     # wide enough for a file, too
     Console(width=140).print(table)
     if options.output is not None:

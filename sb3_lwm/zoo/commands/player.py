@@ -15,7 +15,8 @@ from rl_zoo3.utils import ALGOS, StoreDict, create_test_env, get_model_path, get
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_lwm.envs.atari.games import ROOM_BYTES, find_game
+from sb3_lwm.envs.atari.coverage import POSITIONS
+from sb3_lwm.envs.atari.games import find_game
 from sb3_lwm.lwm_dqn.policies import LWMPolicy
 from sb3_lwm.zoo.commands.option_types import integer_from, share
 from sb3_lwm.zoo.registration import ALGORITHM
@@ -107,7 +108,7 @@ def make_env(options: argparse.Namespace, run: str, render_mode: str | None = No
 
 
 def _set_native_atari(hyperparameters: dict[str, Any], options: argparse.Namespace) -> bool:
-    """Let ``native_atari`` count the rooms of all games and end them as the options say; False if a run did not use it."""
+    """Let ``native_atari`` count the coverage of all games and end them as the options say; False if a run did not use it."""
     given = _as_list(hyperparameters.get("vec_env_wrapper"))
     wrappers = [each if isinstance(each, dict) else {each: {}} for each in given]
     native = [each[NATIVE] for each in wrappers if NATIVE in each]
@@ -118,7 +119,7 @@ def _set_native_atari(hyperparameters: dict[str, Any], options: argparse.Namespa
                 f"{options.env} did not use: leave it out."
             )
         return False
-    if find_game(options.env).rom in ROOM_BYTES:
+    if find_game(options.env).rom in POSITIONS:
         native[0]["ram_envs"] = options.n_envs
     if options.max_episode_steps is not None:
         native[0]["max_episode_steps"] = options.max_episode_steps
