@@ -6,6 +6,9 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
+# of the record of an episode in SB3's Monitor: return, length and time
+MONITOR_KEYS = ("r", "l", "t")
+
 
 class Player(Protocol):
     """Anything with SB3's ``predict``."""
@@ -20,7 +23,7 @@ class Game(NamedTuple):
     started: int  # how many games had been started before it
     score: float  # sum of the environment's rewards
     length: int  # agent steps
-    rooms: int | None  # distinct rooms that were visited, where the environment counts them
+    visited: dict[str, int]  # what else the environment's record of the game has, such as the number of rooms and cells
 
 
 class Scores(NamedTuple):
@@ -54,7 +57,8 @@ def play_games(player: Player, env: VecEnv, n_games: int = 128, deterministic: b
             for index in range(env.num_envs):
                 # an Atari game goes on after a lost life, which ends an episode of the learner
                 if (record := infos[index].get("episode")) is not None:
-                    finished.append(Game(int(playing[index]), float(record["r"]), int(record["l"]), record.get("rooms")))
+                    visited = {name: record[name] for name in record if name not in MONITOR_KEYS}
+                    finished.append(Game(int(playing[index]), float(record["r"]), int(record["l"]), visited))
                     remaining -= int(playing[index] < n_games)
                     bar.update(n_games - remaining - bar.n)
                     playing[index] = env.num_envs + len(finished) - 1

@@ -29,6 +29,7 @@ from sb3_lwm.common.schedules import ScheduleArgument, make_schedule
 from sb3_lwm.common.threads import one_thread_for_small_networks
 from sb3_lwm.common.type_aliases import RecurrentState, SequenceSamples, map_observations
 from sb3_lwm.envs import AtariVecEnv, CopyFinalObservation
+from sb3_lwm.envs.atari.callback import record_coverage
 from sb3_lwm.lwm_dqn.callback import LatentWorldModelCallback
 from sb3_lwm.lwm_dqn.normalization import original_observations
 from sb3_lwm.lwm_dqn.policies import CnnPolicy, LWMPolicy, MlpPolicy, MultiInputPolicy
@@ -763,10 +764,8 @@ class LWMDQN(DQN):
                 self.logger.record(f"world_model/{name}", value.item())
 
     def dump_logs(self) -> None:
-        """Write log data; ``rollout/rooms_mean`` too, where the records of whole games have ``rooms``."""
-        rooms = [record["rooms"] for record in self.ep_info_buffer or () if "rooms" in record]
-        if rooms:
-            self.logger.record("rollout/rooms_mean", float(np.mean(rooms)))
+        """Write log data, and the coverage of Atari games, see :class:`~sb3_lwm.CoverageCallback`."""
+        record_coverage(self)
         super().dump_logs()
 
     def describe_position(self) -> str:

@@ -223,7 +223,7 @@ def test_tensorboard_folder_has_the_name_of_the_algorithm(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["LWMDQN_1"]
 
 
-def test_rooms_are_logged() -> None:
+def test_coverage_is_logged() -> None:
     env = AtariVecEnv("montezuma_revenge", 2, seed=0, max_episode_steps=10, ram_envs=2)
     model = LWMDQN("CnnPolicy", env, **{**SHORT_ATARI, "learning_starts": 100})
     model.learn(60, log_interval=10_000)
@@ -231,3 +231,4 @@ def test_rooms_are_logged() -> None:
     model.logger.dump = lambda step=0: values.update(model.logger.name_to_value)  # type: ignore[method-assign]
     model.dump_logs()
     assert values["rollout/rooms_mean"] == 1.0 and values["rollout/ep_len_mean"] == 10.0
+    assert values["rollout/cells_total"] == len(env.coverage.cells)

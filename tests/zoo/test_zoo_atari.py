@@ -183,7 +183,7 @@ def test_evaluate(trained: tuple[Path, list[str]]) -> None:
     assert "first 3 games to finish" in output and "first 3 games started" in output
     assert re.search(r"All games together: 1 rooms, [1-9]\d* cells, 0 keys, 0 doors", output)
     lines = (trained[0] / "scores.csv").read_text().splitlines()
-    assert lines[0].startswith("started,score,length,rooms,") and len(lines) >= 1 + 3
+    assert lines[0].startswith("started,score,length,rooms,cells,keys,doors,") and len(lines) >= 1 + 3
     assert all(line.split(",")[1:4] == ["0.0", "40", "1"] for line in lines[1:])
 
 

@@ -4,8 +4,8 @@
 The agent may be of any algorithm of the Zoo, and plays in the environments of its training, with their wrappers and settings.
 Beside the first games to finish, which favour short ones, it reports the first games that were started, and, where
 ``native_atari`` plays a game whose memory tells where the player is (Montezuma's Revenge, Venture, Private Eye, Pitfall,
-Freeway, Frostbite), what was visited: rooms in each game, and rooms, cells, keys and doors in all games together, those that
-were not finished included.
+Freeway, Frostbite), what was visited: rooms and cells in each game, and rooms, cells, keys and doors in all games together,
+those that were not finished included. The csv file has all four for each game.
 """
 
 import argparse
@@ -41,14 +41,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def _add_row(label: str, games: list[Game], table: Table) -> None:
     scores = np.array([game.score for game in games])
-    rooms = [game.rooms for game in games if game.rooms is not None]
     table.add_row(
         label,
         f"{scores.mean():.2f}",
         f"{scores.std(ddof=1) / np.sqrt(len(scores)):.2f}" if len(scores) > 1 else "",
         f"{scores.min():.0f} to {scores.max():.0f}",
         f"{np.mean([game.length for game in games]):.1f}",
-        f"{np.mean(rooms):.2f}, at most {max(rooms)}" if rooms else "",
+        *(_visited(games, name) for name in ("rooms", "cells")),
     )
 
 
@@ -59,11 +58,20 @@ def _coverage(env: VecEnv) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
+def _visited(games: list[Game], name: str) -> str:
+    """Return the mean and the maximum of a count, or nothing."""
+    counts = [game.visited[name] for game in games if name in game.visited]
+    return f"{np.mean(counts):.2f}, at most {max(counts)}" if counts else ""
+
+
 def _write_games(path: Path, games: list[Game], options: argparse.Namespace, epsilon: float | None) -> None:
     with whole_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*Game._fields, "env", "seed", "epsilon"])
-        writer.writerows([[*game, options.env, options.seed, epsilon] for game in games])
+        names = list(games[0].visited)
+        writer.writerow(["started", "score", "length", *names, "env", "seed", "epsilon"])
+        for game in games:
+            visited = [game.visited.get(name) for name in names]
+            writer.writerow([game.started, game.score, game.length, *visited, options.env, options.seed, epsilon])
 
 
 def main() -> None:
@@ -77,7 +85,7 @@ def main() -> None:
     env.close()
     epsilon = getattr(model.policy, "evaluation_eps", None)
     title = options.env if epsilon is None else f"{options.env}, epsilon {epsilon}"
-    table = Table("games", "mean score", "standard error", "scores", "mean steps", "rooms", title=title)
+    table = Table("games", "mean score", "standard error", "scores", "mean steps", "rooms", "cells", title=title)
     _add_row(f"first {options.n_games} games to finish", scores.first_finished, table)
     _add_row(f"first {options.n_games} games started", scores.first_started, table)
     if coverage:
