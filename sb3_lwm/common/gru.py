@@ -7,6 +7,8 @@ import torch as th
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from sb3_lwm.common.gru_kernel import kernel_for
+
 
 class _Unrolled(NamedTuple):
     """What a GRU did at each step; the gradient needs all of it."""
@@ -27,7 +29,9 @@ class _GRUWeights(NamedTuple):
     bias: th.Tensor  # (3H,)
 
 
-def _unroll_gru(inputs: th.Tensor, hidden: th.Tensor, keep: th.Tensor, weights: _GRUWeights) -> _Unrolled:
+def _unroll_gru(
+    inputs: th.Tensor, hidden: th.Tensor, keep: th.Tensor, weights: _GRUWeights, needs_gradient: bool
+) -> _Unrolled:
     """
     Run a GRU over time (Cho et al. 2014, in PyTorch's form: the reset gate acts on the projected memory).
 
@@ -37,6 +41,7 @@ def _unroll_gru(inputs: th.Tensor, hidden: th.Tensor, keep: th.Tensor, weights: 
     :param hidden: (B, H), memory before the first step
     :param keep: (T, B, 1), 0 where the memory is reset before the step, else 1
     :param weights: of the GRU
+    :param needs_gradient: if False only the memories need to be right
     :return: what it did
     """
     size = hidden.shape[-1]
@@ -45,6 +50,13 @@ def _unroll_gru(inputs: th.Tensor, hidden: th.Tensor, keep: th.Tensor, weights: 
     gates = nn.functional.linear(inputs, weights.input_weight[: 2 * size], gate_bias)
     candidates = nn.functional.linear(inputs, weights.input_weight[2 * size :], weights.input_bias[2 * size :])
     unrolled = _Unrolled(th.empty_like(candidates), gates, candidates, th.empty_like(candidates), th.empty_like(candidates))
+    kernel = kernel_for(gates)
+    if kernel is not None:
+        saved = unrolled[3:] if needs_gradient else ()
+        kernel.forward(
+            weights.weight.contiguous(), bias, hidden.contiguous(), keep.contiguous(), gates, candidates, unrolled[0], *saved
+        )
+        return unrolled
     to_gates, to_candidate = weights.weight[: 2 * size].t(), weights.weight[2 * size :].t()
     resets, updates = gates[..., :size], gates[..., size:]
     for memory, gate, candidate, before, projected, reset, update, kept in _steps(*unrolled, resets, updates, keep):
@@ -73,6 +85,11 @@ def _unroll_gru_backward(
     size = previous.shape[-1]
     grad_gates, grad_candidates, grad_projected = (th.empty_like(part) for part in (gates, candidates, projected))
     grad_hidden = th.zeros_like(previous[0])
+    kernel = kernel_for(gates)
+    if kernel is not None:
+        results = grad_gates, grad_candidates, grad_projected, grad_hidden
+        kernel.backward(weight.contiguous(), keep.contiguous(), *unrolled[1:], grad_memories.contiguous(), *results)
+        return results
     parts = (gates[..., :size], gates[..., size:], grad_gates[..., :size], grad_gates[..., size:])
     for step in reversed(
         list(_steps(grad_memories, keep, *unrolled[2:], grad_gates, grad_candidates, grad_projected, *parts))
@@ -106,7 +123,7 @@ class _GRUUnroll(th.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: th.Tensor, hidden: th.Tensor, keep: th.Tensor, *weights: th.Tensor) -> th.Tensor:
-        unrolled = _unroll_gru(inputs, hidden, keep, _GRUWeights(*weights))
+        unrolled = _unroll_gru(inputs, hidden, keep, _GRUWeights(*weights), needs_gradient=True)
         ctx.save_for_backward(inputs, keep, *weights[:2], *unrolled[1:])
         return unrolled.memories
 
@@ -147,7 +164,7 @@ def gru_memories(inputs: th.Tensor, hidden: th.Tensor, keep: th.Tensor, *weights
     """
     if th.is_grad_enabled():
         return _GRUUnroll.apply(inputs, hidden, keep, *weights)
-    return _unroll_gru(inputs, hidden, keep, _GRUWeights(*weights)).memories
+    return _unroll_gru(inputs, hidden, keep, _GRUWeights(*weights), needs_gradient=False).memories
 
 
 class ResettableGRU(nn.Module):

@@ -109,6 +109,10 @@ class RecurrentQNetwork(BasePolicy):
         # no action and no reward came before
         return self.head(self.remember(observations, th.zeros_like(starts, dtype=th.int64), starts.float(), starts, hidden)[0])
 
+    def running_statistics(self) -> list[th.Tensor]:
+        """:return: The running statistics of batch normalisation, if there is any"""
+        return [part for name, part in self.named_buffers() if "running_" in name]
+
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
         return self(observation).argmax(dim=-1)
 
