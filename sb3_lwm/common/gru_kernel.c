@@ -34,18 +34,17 @@
 
 /* What a GRU did at each step; previous and projected are NULL if no gradient will be computed. */
 typedef struct {
-    float *gates;      /* (T, B, 2H): in the projected inputs with biases, out the reset and update gates */
-    float *candidates; /* (T, B, H): in the projected inputs with bias, out the candidates */
-    float *memories;   /* (T, B, H): out */
-    float *previous;   /* (T, B, H): out, memories before the step, after the reset */
-    float *projected;  /* (T, B, H): out, the candidate's linear function of the previous memory */
+    float *activations; /* (T, B, 3H): in the projected inputs, out the reset gates, update gates and candidates */
+    float *memories;    /* (T, B, H): out */
+    float *previous;    /* (T, B, H): out, memories before the step, after the reset */
+    float *projected;   /* (T, B, H): out, the candidate's linear function of the previous memory */
 } Unrolled;
 
 typedef struct {
-    float *gates;      /* (T, B, 2H): out, with respect to the arguments of the gates */
-    float *candidates; /* (T, B, H): out, to the arguments of the candidates */
-    float *projected;  /* (T, B, H): out, to the candidates' projected memories */
-    float *hidden;     /* (B, H): out, to the memory before the first step */
+    float *activations; /* (T, B, 3H): out, with respect to the arguments of the gates and of the candidates */
+    float *projected;   /* (T, B, H): out, to the candidates' linear functions of the previous memory */
+    float *biases;      /* (4H): out, the sums of the two */
+    float *hidden;      /* (B, H): out, to the memory before the first step */
 } Gradients;
 
 #define LEVEL baseline
@@ -101,21 +100,24 @@ EXPORT int gru_best_level(void) {
 /* The number of floats that gru_forward and gru_backward need as workspace. */
 EXPORT size_t gru_workspace(int level, size_t batch, size_t size) { return CALL(level, workspace, batch, size); }
 
-/* weight (3H, H), bias (H) of the candidate, hidden (B, H) before the first step, keep (T, B): 0 to reset, else 1. */
-EXPORT void gru_forward(int level, size_t steps, size_t batch, size_t size, const float *weight, const float *bias,
-                        const float *hidden, const float *keep, float *gates, float *candidates, float *memories,
+/*
+ * weight (3H, H) and bias (3H) of the memory, input_bias (3H), hidden (B, H) before the first step, keep (T, B): 0 to reset,
+ * else 1.
+ */
+EXPORT void gru_forward(int level, size_t steps, size_t batch, size_t size, const float *weight, const float *input_bias,
+                        const float *bias, const float *hidden, const float *keep, float *activations, float *memories,
                         float *previous, float *projected, float *workspace) {
-    const Unrolled out = {gates, candidates, memories, previous, projected};
-    CALL(level, forward, steps, batch, size, weight, bias, hidden, keep, &out, workspace);
+    const Unrolled out = {activations, memories, previous, projected};
+    CALL(level, forward, steps, batch, size, weight, input_bias, bias, hidden, keep, &out, workspace);
 }
 
 /* grad_memories (T, B, H), and what gru_forward was given and has written. */
 EXPORT void gru_backward(int level, size_t steps, size_t batch, size_t size, const float *weight, const float *keep,
-                         const float *gates, const float *candidates, const float *previous, const float *projected,
-                         const float *grad_memories, float *grad_gates, float *grad_candidates, float *grad_projected,
+                         const float *activations, const float *previous, const float *projected,
+                         const float *grad_memories, float *grad_activations, float *grad_projected, float *grad_biases,
                          float *grad_hidden, float *workspace) {
-    const Unrolled in = {(float *)gates, (float *)candidates, NULL, (float *)previous, (float *)projected};
-    const Gradients out = {grad_gates, grad_candidates, grad_projected, grad_hidden};
+    const Unrolled in = {(float *)activations, NULL, (float *)previous, (float *)projected};
+    const Gradients out = {grad_activations, grad_projected, grad_biases, grad_hidden};
     CALL(level, backward, steps, batch, size, weight, keep, &in, grad_memories, &out, workspace);
 }
 
@@ -281,49 +283,56 @@ MULTIPLY(multiply_backward, COLUMNS)
 /* The number of the left rows that one call of a product takes. */
 static size_t NAME(tile_rows)(size_t left) { return left >= ROWS ? ROWS : left >= ROWS / 2 ? ROWS / 2 : 1; }
 
-/* One step of a sequence and n <= LANES hidden units, from the products of the memory with the weights of the gates. */
-INLINE TARGET void NAME(forward_cell)(const size_t n, size_t size, size_t at, size_t at_gates, const float *before,
-                                      const Vector bias, const Vector *products, const Unrolled *out) {
-    float *gates = out->gates + at_gates, *candidates = out->candidates + at;
-    const Vector projected = products[2] + bias;
-    Vector reset = load(gates) + products[0], update = load(gates + size) + products[1];
+/* The biases of the reset gates, update gates, candidates, and of the candidates' linear functions of the memory. */
+#define LOAD_BIASES(first)                                                                                                 \
+    {load(input_bias + (first)) + load(bias + (first)), load(input_bias + size + (first)) + load(bias + size + (first)),    \
+     load(input_bias + 2 * size + (first)), load(bias + 2 * size + (first))}
+
+/* One step of one sequence and n <= LANES hidden units, from the products of the memory with the weights of the gates. */
+INLINE TARGET void NAME(forward_cell)(const size_t n, size_t size, size_t row, size_t first, const float *before,
+                                      const Vector *biases, const Vector *products, const Unrolled *out) {
+    const size_t at = row * size + first;
+    float *activations = out->activations + GATES * row * size + first;
+    const Vector projected = products[2] + biases[3];
+    Vector reset = load(activations) + biases[0] + products[0];
+    Vector update = load(activations + size) + biases[1] + products[1];
     NAME(sigmoids)(&reset, &update);
-    const Vector candidate = NAME(tanh)(load(candidates) + reset * projected);
+    const Vector candidate = NAME(tanh)(load(activations + 2 * size) + biases[2] + reset * projected);
     store(out->memories + at, candidate + update * (load(before + at) - candidate));
     if (out->projected) {
-        store(gates, reset);
-        store(gates + size, update);
-        store(candidates, candidate);
+        store(activations, reset);
+        store(activations + size, update);
+        store(activations + 2 * size, candidate);
         store(out->projected + at, projected);
     }
 }
 
 /* One step of all sequences and n <= LANES hidden units from the first. */
 static TARGET void NAME(forward_panel)(size_t batch, size_t n, size_t size, const float *before, size_t first,
-                                       const float *panel, const float *bias, const Unrolled *out) {
-    const Vector bias_part = load(bias + first);
+                                       const float *panel, const float *input_bias, const float *bias,
+                                       const Unrolled *out) {
+    const Vector biases[GATES + 1] = LOAD_BIASES(first);
     for (size_t row = 0, rows; row < batch; row += rows) {
         Vector sums[ROWS * GATES] = {{0}};
         rows = NAME(tile_rows)(batch - row);
         NAME(multiply_forward)(rows, size, before + row * size, size, panel, sums);
-        for (size_t r = 0; r < rows; r++) {
-            const size_t at = (row + r) * size + first, at_gates = 2 * (row + r) * size + first;
+        for (size_t r = 0; r < rows; r++)
             if (n == LANES)
-                NAME(forward_cell)(LANES, size, at, at_gates, before, bias_part, sums + r * GATES, out);
+                NAME(forward_cell)(LANES, size, row + r, first, before, biases, sums + r * GATES, out);
             else
-                NAME(forward_cell)(n, size, at, at_gates, before, bias_part, sums + r * GATES, out);
-        }
+                NAME(forward_cell)(n, size, row + r, first, before, biases, sums + r * GATES, out);
     }
 }
 
-static TARGET void NAME(forward)(size_t steps, size_t batch, size_t size, const float *weight, const float *bias,
-                                 const float *hidden, const float *keep, const Unrolled *all, float *workspace) {
+static TARGET void NAME(forward)(size_t steps, size_t batch, size_t size, const float *weight, const float *input_bias,
+                                 const float *bias, const float *hidden, const float *keep, const Unrolled *all,
+                                 float *workspace) {
     const size_t area = batch * size;
     float *packed = workspace + area;
     NAME(pack_forward)(size, weight, packed);
     for (size_t step = 0; step < steps; step++, keep += batch) {
         const size_t at = step * area;
-        const Unrolled out = {all->gates + 2 * at, all->candidates + at, all->memories + at, NULL,
+        const Unrolled out = {all->activations + GATES * at, all->memories + at, NULL,
                               all->projected ? all->projected + at : NULL};
         float *before = all->previous ? all->previous + at : workspace;
         for (size_t row = 0; row < batch; row++)
@@ -331,37 +340,45 @@ static TARGET void NAME(forward)(size_t steps, size_t batch, size_t size, const 
         const float *panel = packed;
         for (size_t first = 0; first < size; first += LANES, panel += GATES * LANES * size) {
             const size_t n = size - first < LANES ? size - first : LANES;
-            NAME(forward_panel)(batch, n, size, before, first, panel, bias, &out);
+            NAME(forward_panel)(batch, n, size, before, first, panel, input_bias, bias, &out);
         }
         hidden = out.memories;
     }
 }
 
+/* Add to n sums. */
+INLINE TARGET void NAME(add)(float *sums, Vector values, const size_t n) { store(sums, load(sums) + values); }
+
 /* The gradients with respect to what a step adds up, and the direct part of that to the memory before it. */
-INLINE TARGET void NAME(step_gradients)(const size_t n, size_t size, size_t row, size_t i, const Unrolled *in,
-                                        const float *grad_memories, const Gradients *out) {
-    const size_t at = row * size + i, at_gates = 2 * row * size + i;
-    const Vector reset = load(in->gates + at_gates), update = load(in->gates + at_gates + size);
-    const Vector candidate = load(in->candidates + at);
+INLINE TARGET void NAME(backward_cell)(const size_t n, size_t size, size_t row, size_t first, const Unrolled *in,
+                                       const float *grad_memories, const Gradients *out) {
+    const size_t at = row * size + first, at_gates = GATES * row * size + first;
+    const Vector reset = load(in->activations + at_gates), update = load(in->activations + at_gates + size);
+    const Vector candidate = load(in->activations + at_gates + 2 * size);
     const Vector grad_memory = load(grad_memories + at) + load(out->hidden + at);
     const Vector grad_direct = grad_memory * update;
     const Vector grad_candidate = (grad_memory - grad_direct) * (1.0f - candidate * candidate);
     const Vector grad_update = (load(in->previous + at) - candidate) * grad_memory * (update - update * update);
     const Vector grad_reset = grad_candidate * load(in->projected + at) * (reset - reset * reset);
-    store(out->gates + at_gates, grad_reset);
-    store(out->gates + at_gates + size, grad_update);
-    store(out->candidates + at, grad_candidate);
-    store(out->projected + at, grad_candidate * reset);
+    const Vector grad_projected = grad_candidate * reset;
+    store(out->activations + at_gates, grad_reset);
+    store(out->activations + at_gates + size, grad_update);
+    store(out->activations + at_gates + 2 * size, grad_candidate);
+    store(out->projected + at, grad_projected);
     store(out->hidden + at, grad_direct);
+    NAME(add)(out->biases + first, grad_reset, n);
+    NAME(add)(out->biases + size + first, grad_update, n);
+    NAME(add)(out->biases + 2 * size + first, grad_candidate, n);
+    NAME(add)(out->biases + 3 * size + first, grad_projected, n);
 }
 
-/* hidden = (hidden + gates * weight of the gates + projected * weight of the candidate) * keep, of width numbers */
+/* hidden = (hidden + grad of the gates * their weights + projected * weights of the candidates) * keep, of width numbers */
 static TARGET void NAME(backward_panel)(size_t batch, size_t width, size_t size, size_t first, const float *panel,
                                         const float *keep, const Gradients *out) {
     for (size_t row = 0, rows; row < batch; row += rows) {
         Vector sums[ROWS * COLUMNS] = {{0}};
         rows = NAME(tile_rows)(batch - row);
-        NAME(multiply_backward)(rows, 2 * size, out->gates + 2 * row * size, 2 * size, panel, sums);
+        NAME(multiply_backward)(rows, 2 * size, out->activations + GATES * row * size, GATES * size, panel, sums);
         panel += 2 * size * COLUMNS * LANES;
         NAME(multiply_backward)(rows, size, out->projected + row * size, size, panel, sums);
         panel -= 2 * size * COLUMNS * LANES;
@@ -380,16 +397,17 @@ static TARGET void NAME(backward)(size_t steps, size_t batch, size_t size, const
     const size_t area = batch * size;
     NAME(pack_backward)(size, weight, packed);
     memset(gradients->hidden, 0, 4 * area);
+    memset(gradients->biases, 0, 4 * (GATES + 1) * size);
     for (size_t step = steps; step-- > 0;) {
         const size_t at = step * area;
-        const Unrolled in = {all->gates + 2 * at, all->candidates + at, NULL, all->previous + at, all->projected + at};
-        const Gradients out = {gradients->gates + 2 * at, gradients->candidates + at, gradients->projected + at,
+        const Unrolled in = {all->activations + GATES * at, NULL, all->previous + at, all->projected + at};
+        const Gradients out = {gradients->activations + GATES * at, gradients->projected + at, gradients->biases,
                                gradients->hidden};
         for (size_t row = 0; row < batch; row++) {
-            size_t i = 0;
-            for (; i + LANES <= size; i += LANES)
-                NAME(step_gradients)(LANES, size, row, i, &in, grad_memories + at, &out);
-            if (i < size) NAME(step_gradients)(size - i, size, row, i, &in, grad_memories + at, &out);
+            size_t first = 0;
+            for (; first + LANES <= size; first += LANES)
+                NAME(backward_cell)(LANES, size, row, first, &in, grad_memories + at, &out);
+            if (first < size) NAME(backward_cell)(size - first, size, row, first, &in, grad_memories + at, &out);
         }
         const float *panel = packed;
         for (size_t first = 0; first < size; first += COLUMNS * LANES, panel += COLUMNS * LANES * GATES * size) {
@@ -401,6 +419,7 @@ static TARGET void NAME(backward)(size_t steps, size_t batch, size_t size, const
 
 #undef BLOCKS
 #undef MULTIPLY
+#undef LOAD_BIASES
 #undef load
 #undef store
 #undef Vector

@@ -5,7 +5,7 @@ import functools
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class GRUKernel:
         library = ctypes.CDLL(str(path))
         number, size, pointer = ctypes.c_int, ctypes.c_size_t, ctypes.c_void_p
         self._forward = _declare(library.gru_forward, None, number, size, size, size, *[pointer] * 10)
-        self._backward = _declare(library.gru_backward, None, number, size, size, size, *[pointer] * 12)
+        self._backward = _declare(library.gru_backward, None, number, size, size, size, *[pointer] * 11)
         self._workspace = _declare(library.gru_workspace, size, number, size, size)
         self._functions = _declare(library.gru_functions, None, number, size, *[pointer] * 4)
         self._peak = _declare(library.gru_peak, ctypes.c_double, number, size, pointer)
@@ -45,49 +45,52 @@ class GRUKernel:
 
     def forward(
         self,
-        weight: th.Tensor,
-        bias: th.Tensor,
+        weights: Sequence[th.Tensor],
         hidden: th.Tensor,
         keep: th.Tensor,
-        gates: th.Tensor,
-        candidates: th.Tensor,
+        activations: th.Tensor,
         memories: th.Tensor,
-        *saved: th.Tensor,
+        saved: Sequence[th.Tensor] | None,
     ) -> None:
         """
         Run the GRU over time. The last tensors are written.
 
-        :param weight: (3H, H), the recurrent weights
-        :param bias: (H,), the recurrent bias of the candidates
+        :param weights: (3H, H), (3H,), (3H,): the recurrent weights, the bias of the inputs and the recurrent bias
         :param hidden: (B, H), the hidden state before the first step
         :param keep: (T, B, 1), 0 where the hidden state is reset before the step, else 1
-        :param gates: (T, B, 2H), the projected inputs with both biases; where ``saved`` is given, then the gates
-        :param candidates: (T, B, H), the projected inputs with their bias; where ``saved`` is given, then the candidates
+        :param activations: (T, B, 3H), the inputs times their weights; where there is ``saved``, then the reset gates, update
+            gates and candidates
         :param memories: (T, B, H), the hidden states after each step
-        :param saved: Either nothing, or two tensors (T, B, H) that the backward pass needs: the hidden states before each step
-            and their linear functions for the candidates
+        :param saved: Two tensors (T, B, H) that the backward pass needs, the hidden states before each step and their linear
+            functions for the candidates; None if there will be no backward pass
         """
         steps, batch, size = memories.shape
-        tensors = (weight, bias, hidden, keep, gates, candidates, memories)
-        pointers = [*map(th.Tensor.data_ptr, tensors), *(map(th.Tensor.data_ptr, saved) if saved else (None, None))]
+        pointers = [part.data_ptr() for part in (*weights, hidden, keep, activations, memories)]
+        pointers += [None, None] if saved is None else [part.data_ptr() for part in saved]  # type: ignore[list-item]
         workspace = self._allocate(batch, size)
         self._forward(self._level, steps, batch, size, *pointers, workspace.data_ptr())
 
-    def backward(self, weight: th.Tensor, keep: th.Tensor, *tensors: th.Tensor) -> None:
+    def backward(
+        self,
+        weight: th.Tensor,
+        keep: th.Tensor,
+        saved: Sequence[th.Tensor],
+        grad_memories: th.Tensor,
+        gradients: Sequence[th.Tensor],
+    ) -> None:
         """
-        Compute the gradient of :meth:`forward`. The last four tensors are written.
+        Compute the gradients of :meth:`forward`.
 
         :param weight: (3H, H), the recurrent weights
         :param keep: (T, B, 1), 0 where the hidden state is reset before the step, else 1
-        :param tensors: Gates (T, B, 2H), candidates, hidden states before each step, their linear functions for candidates,
-            the gradient with respect to the hidden states after each step, all (T, B, H); the gradients with respect to the
-            arguments of the gates (T, B, 2H), to those of the candidates, to the linear functions (T, B, H), and to the
-            hidden state before the first step (B, H)
+        :param saved: (T, B, 3H), (T, B, H), (T, B, H): the activations and what :meth:`forward` has saved
+        :param grad_memories: (T, B, H), the gradients with respect to the hidden states after each step
+        :param gradients: The tensors to write, the gradients with respect to the arguments of gates and candidates (T, B, 3H),
+            to the linear functions (T, B, H), to their biases (4H,), and to the hidden state before the first step (B, H)
         """
-        steps, batch, size = tensors[1].shape
-        workspace = self._allocate(batch, size)
-        pointers = map(th.Tensor.data_ptr, (weight, keep, *tensors, workspace))
-        self._backward(self._level, steps, batch, size, *pointers)
+        steps, batch, size = grad_memories.shape
+        tensors = (weight, keep, *saved, grad_memories, *gradients, self._allocate(batch, size))
+        self._backward(self._level, steps, batch, size, *(part.data_ptr() for part in tensors))
 
     def _allocate(self, batch: int, size: int) -> th.Tensor:
         """Return the memory for packed weights."""

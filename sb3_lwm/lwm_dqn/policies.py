@@ -56,6 +56,7 @@ class LWMPolicy(DQNPolicy):
     q_net_target: RecurrentQNetwork  # type: ignore[assignment]
     action_space: spaces.Discrete
     world_model: LatentWorldModel | None
+    _is_built = False
 
     def __init__(
         self,
@@ -139,12 +140,19 @@ class LWMPolicy(DQNPolicy):
                 )
         # once: to look for them takes longer than to move them; the optimizer has a list of its own, too
         self._target_pairs = list(self.q_net_target.parameters()), list(self.q_net.parameters())
+        self._is_built = True
         self._has_running_statistics = bool(self.q_net.running_statistics())
         for module in self.modules():
             if isinstance(module, ImageCNN):
                 module.mixed_precision = self.mixed_precision
                 if self.compile_networks:
                     module.compile()
+
+    @property
+    def device(self) -> th.device:
+        """:return: The device of the networks"""
+        # SB3 looks through all modules for a parameter, at every step several times
+        return self._target_pairs[0][0].device if self._is_built else super().device
 
     def make_q_net(self) -> RecurrentQNetwork:  # type: ignore[override]
         """:return: a new Q-network"""

@@ -28,11 +28,11 @@ class DuelingHead(nn.Module):
     def __init__(self, input_size: int, hidden_size: int, n_actions: int, dueling: bool) -> None:
         super().__init__()
         self.advantage = nn.Sequential(
-            nn.Linear(input_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, n_actions, bias=not dueling)
+            nn.Linear(input_size, hidden_size), nn.ReLU(inplace=True), nn.Linear(hidden_size, n_actions, bias=not dueling)
         )
         self.value = None
         if dueling:
-            self.value = nn.Sequential(nn.Linear(input_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, 1))
+            self.value = nn.Sequential(nn.Linear(input_size, hidden_size), nn.ReLU(inplace=True), nn.Linear(hidden_size, 1))
 
     def forward(self, memories: th.Tensor) -> th.Tensor:
         """

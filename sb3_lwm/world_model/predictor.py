@@ -40,7 +40,9 @@ class LatentPredictor(nn.Module):
         self.cross_entropy = cross_entropy
         self.embedding = nn.Sequential(nn.Linear(latent_size + actions.size, input_size), input_activation_fn())
         self.memory = ResettableGRU(input_size, gru_hidden_size)
-        self.head = nn.Sequential(nn.Linear(gru_hidden_size, head_size), nn.ReLU(), nn.Linear(head_size, latent_size))
+        self.head = nn.Sequential(
+            nn.Linear(gru_hidden_size, head_size), nn.ReLU(inplace=True), nn.Linear(head_size, latent_size)
+        )
         self.all_binary, self.any_binary = bool(binary.all()), bool(binary.any())
         self.register_buffer("binary", binary, persistent=False)
 
