@@ -219,7 +219,7 @@ class ResettableGRU(nn.Module):
         """
         cell = self.cell
         keep = resets.logical_not().to(inputs.dtype).unsqueeze(-1)
-        if len(inputs) == 1 and not th.is_grad_enabled():
+        if inputs.shape[0] == 1 and not th.is_grad_enabled():
             # acting: one call for a single step
             return cell(inputs[0], hidden * keep[0]).unsqueeze(0)
         return gru_memories(inputs, hidden, keep, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)

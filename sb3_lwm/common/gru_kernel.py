@@ -113,7 +113,8 @@ class GRUKernel:
         :param repetitions: The number of repetitions of a dozen instructions
         :return: The number of floating point operations done
         """
-        return self._peak(self._level, repetitions, th.empty(1024).data_ptr())
+        results = th.empty(1024)
+        return self._peak(self._level, repetitions, results.data_ptr())
 
 
 def _declare(function: Any, result: Any, *arguments: Any) -> Callable[..., Any]:

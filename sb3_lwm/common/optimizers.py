@@ -22,7 +22,7 @@ def optimizer_step(optimizer: th.optim.Optimizer) -> None:
         return
     with th.no_grad():
         for tensors, numbers in filter(None, arguments):
-            adam(*tensors, **numbers, fused=True)
+            adam(*tensors, **numbers)
 
 
 def _fused_arguments(optimizer: th.optim.Optimizer, group: dict[str, Any]) -> tuple[list[Any], dict[str, Any]] | None:
@@ -40,4 +40,4 @@ def _fused_arguments(optimizer: th.optim.Optimizer, group: dict[str, Any]) -> tu
     tensors = [parameters, [part.grad for part in parameters], *averages, [], [state["step"] for state in states]]  # type: ignore[index]
     beta1, beta2 = group["betas"]
     names = ("lr", "weight_decay", "eps", "maximize")
-    return tensors, {"amsgrad": False, "beta1": beta1, "beta2": beta2, **{name: group[name] for name in names}}
+    return tensors, {"fused": True, "amsgrad": False, "beta1": beta1, "beta2": beta2, **{name: group[name] for name in names}}

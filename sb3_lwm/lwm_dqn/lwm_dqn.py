@@ -25,6 +25,7 @@ from stable_baselines3.dqn.dqn import DQN
 from sb3_lwm.common.exploration import agent_generator, epsilon_ladder
 from sb3_lwm.common.files import Path, check_model_file, policy_of_version_0_1
 from sb3_lwm.common.finite_guard import FiniteGuard, NonFiniteError
+from sb3_lwm.common.gru_kernel import say_that_kernel_is_missing
 from sb3_lwm.common.optimizers import optimizer_step
 from sb3_lwm.common.schedules import ScheduleArgument, make_schedule
 from sb3_lwm.common.threads import one_thread_for_small_networks
@@ -586,6 +587,8 @@ class LWMDQN(DQN):
         See :meth:`stable_baselines3.DQN.learn`; the callback that trains the world model is added to yours. On a CPU, networks
         without convolutions use one thread, unless you have chosen a number.
         """
+        if self.verbose >= 1 and self.device.type == "cpu":
+            say_that_kernel_is_missing()
         is_small = self.device.type == "cpu" and not any(isinstance(part, th.nn.Conv2d) for part in self.policy.modules())
         with self.training_states.learning(), one_thread_for_small_networks(is_small, self.verbose):
             return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)

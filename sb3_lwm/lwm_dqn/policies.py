@@ -139,7 +139,8 @@ class LWMPolicy(DQNPolicy):
                     lr=self.world_model_learning_rate,  # type: ignore[call-arg]
                 )
         # once: to look for them takes longer than to move them; the optimizer has a list of its own, too
-        self._target_pairs = list(self.q_net_target.parameters()), list(self.q_net.parameters())
+        self._target_parameters: list[th.Tensor] = list(self.q_net_target.parameters())
+        self._parameters_to_follow: list[th.Tensor] = list(self.q_net.parameters())
         self._is_built = True
         self._has_running_statistics = bool(self.q_net.running_statistics())
         for module in self.modules():
@@ -152,7 +153,7 @@ class LWMPolicy(DQNPolicy):
     def device(self) -> th.device:
         """:return: The device of the networks"""
         # SB3 looks through all modules for a parameter, at every step several times
-        return self._target_pairs[0][0].device if self._is_built else super().device
+        return self._target_parameters[0].device if self._is_built else super().device
 
     def make_q_net(self) -> RecurrentQNetwork:  # type: ignore[override]
         """:return: a new Q-network"""
@@ -167,7 +168,7 @@ class LWMPolicy(DQNPolicy):
 
         :param tau: The soft update coefficient
         """
-        th._foreach_lerp_(*self._target_pairs, tau)
+        th._foreach_lerp_(self._target_parameters, self._parameters_to_follow, tau)
         if self._has_running_statistics:
             polyak_update(self.q_net.running_statistics(), self.q_net_target.running_statistics(), 1.0)
 
