@@ -1,5 +1,6 @@
 """A step of an optimizer without the overhead that small networks would notice."""
 
+from itertools import chain
 from typing import Any
 
 import torch as th
@@ -34,10 +35,15 @@ def _fused_arguments(optimizer: th.optim.Optimizer, group: dict[str, Any]) -> tu
     parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
     # Adam makes the states of a parameter in its first step
     states = [optimizer.state.get(parameter) for parameter in parameters]
-    if not all(states) or any(part.device.type != "cpu" or part.dtype != th.float32 for part in parameters):
+    if not all(states):
         return None
     averages = [[state[name] for state in states] for name in ("exp_avg", "exp_avg_sq")]  # type: ignore[index]
-    tensors = [parameters, [part.grad for part in parameters], *averages, [], [state["step"] for state in states]]  # type: ignore[index]
+    tensors = [parameters, [parameter.grad for parameter in parameters], *averages]
+    # the function reads numbers in the order of the memory: those of convolutions have others than the states that are loaded
+    for part in chain.from_iterable(tensors):
+        if not part.is_contiguous() or part.device.type != "cpu" or part.dtype != th.float32:
+            return None
+    tensors += [[], [state["step"] for state in states]]  # type: ignore[index]
     beta1, beta2 = group["betas"]
     names = ("lr", "weight_decay", "eps", "maximize")
     return tensors, {"fused": True, "amsgrad": False, "beta1": beta1, "beta2": beta2, **{name: group[name] for name in names}}

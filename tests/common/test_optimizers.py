@@ -70,7 +70,7 @@ def test_loaded_optimizer_continues_with_the_same_numbers() -> None:
     assert all(th.equal(own, other) for own, other in zip(parameters(loaded), parameters(optimizer), strict=True))
 
 
-@pytest.mark.parametrize("kind", ["amsgrad", "foreach", "hook", "subclass", "double", "other"])
+@pytest.mark.parametrize("kind", ["amsgrad", "foreach", "hook", "subclass", "double", "channels last", "other"])
 def test_all_else_is_left_to_the_optimizer(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     optimizer: th.optim.Optimizer = make(**{kind: True} if kind in ("amsgrad", "foreach") else {})
     if kind == "subclass":
@@ -82,6 +82,9 @@ def test_all_else_is_left_to_the_optimizer(kind: str, monkeypatch: pytest.Monkey
         optimizer.register_step_post_hook(lambda *_: calls.append(1))
     if kind == "double":
         optimizer = th.optim.Adam([parameter.detach().double().requires_grad_() for parameter in parameters(optimizer)])
+    if kind == "channels last":
+        weight = th.nn.Conv2d(3, 4, 2).to(memory_format=th.channels_last).weight  # type: ignore[call-overload]
+        optimizer = th.optim.Adam([weight, *parameters(optimizer)])
     with monkeypatch.context() as patch:
         patch.setattr("sb3_lwm.common.optimizers.adam", lambda *_, **__: pytest.fail("not by the fused function"))
         for step in range(3):
