@@ -67,7 +67,7 @@ typedef struct {
 #include "gru_kernel.c"
 
 #define LEVEL avx512
-#define TARGET __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,prefer-vector-width=512")))
+#define TARGET __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")))
 #define LANES 16
 #define ROWS 8 /* 8 x 3 accumulators, 3 weights and a broadcast number of 32 registers */
 #define COLUMNS 2
