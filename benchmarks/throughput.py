@@ -2,12 +2,15 @@
 Speed, as ratios against peers measured in the same run, interleaved, medians::
 
     OMP_NUM_THREADS=1 python benchmarks/throughput.py
+    OMP_NUM_THREADS=1 python benchmarks/throughput.py --preset minigrid
     OMP_NUM_THREADS=1 python benchmarks/throughput.py --preset paper
     python benchmarks/throughput.py --preset paper --device cuda
 
-Prints the milliseconds of one update against the same update as it would be written first, and the environment steps per
-second of the whole run after the warm-up. The preset ``labyrinth`` compares the run with SB3's DQN; ``paper`` are the Atari
-settings of ``hyperparams/atari.yml`` on Montezuma's Revenge, with and without stepping ahead.
+Prints the milliseconds of one update against the same update as it would be written first, the environment steps per second of
+the whole run after the warm-up, and on a CPU the compiled GRU against PyTorch's and the peaks of the processor. The presets
+``labyrinth`` (the paper's settings), ``labyrinth-5x5`` and ``minigrid`` compare the run with SB3's DQN; ``paper`` is the whole
+Atari program of ``hyperparams/atari.yml`` on Montezuma's Revenge, with and without stepping ahead: where the time of a step
+goes, frames per second, and the hours for the paper's 50 million frames.
 """
 
 import argparse
@@ -22,6 +25,7 @@ from unittest import mock
 
 import torch as th
 import yaml
+from rl_zoo3.utils import get_wrapper_class
 from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
@@ -32,17 +36,37 @@ from tqdm import tqdm
 from sb3_lwm import LWMDQN
 from sb3_lwm.common.cnn import ImageCNN
 from sb3_lwm.common.gru import ResettableGRU
+from sb3_lwm.common.gru_kernel import GRUKernel, load_kernel
+from sb3_lwm.common.schedules import make_schedule
 from sb3_lwm.envs import AtariVecEnv
 
 SETTINGS = Path(__file__).resolve().parents[1] / "hyperparams"
 Tasks = dict[str, Callable[[], object]]
 
 
-def read_settings(file: str, block: str) -> dict[str, Any]:
-    """:return: arguments of LWMDQN in a block of our hyperparameters"""
-    settings = yaml.safe_load((SETTINGS / file).read_text(encoding="utf-8"))[block]
-    # the others are the Zoo's
-    return {key: value for key, value in settings.items() if key in inspect.signature(LWMDQN).parameters and key != "policy"}
+# The file and the block of the settings of each small task
+SMALL_TASKS = {
+    "labyrinth": ("labyrinth-paper.yml", "POL-3x3-v0"),
+    "labyrinth-5x5": ("labyrinth.yml", "POL-5x5-v0"),
+    "minigrid": ("minigrid.yml", "MiniGrid-DoorKey-5x5-v0"),
+}
+# LWM, section 5: 50 million frames, four to a step
+PAPER_FRAMES, FRAMES_PER_STEP = 50_000_000, 4
+# Steps, sequences and hidden units of the GRUs that are compared: labyrinths of 3x3 and 5x5, predictor and agent of Atari
+UNROLLS = ((32, 32, 128), (99, 16, 128), (80, 16, 256), (80, 16, 512))
+GRU_INPUTS = 32
+
+
+def read_block(file: str, block: str) -> dict[str, Any]:
+    """:return: a block of our hyperparameters"""
+    return yaml.safe_load((SETTINGS / file).read_text(encoding="utf-8"))[block]
+
+
+def agent_arguments(block: dict[str, Any]) -> dict[str, Any]:
+    """:return: the arguments of LWMDQN in a block of hyperparameters; the others are the Zoo's"""
+    names = inspect.signature(LWMDQN).parameters
+    arguments = {key: value for key, value in block.items() if key in names and key != "policy"}
+    return {**arguments, "learning_rate": make_schedule("learning_rate", arguments["learning_rate"], 1.0)}
 
 
 # --- The plain versions ---
@@ -143,13 +167,14 @@ def print_updates(pairs: dict[str, tuple[Callable[[], object], Callable[[], obje
         print(f"{name + ', plainly':<44}{1e3 * plain_wall:>10.1f}{1e3 * plain_cpu:>10.1f}")
 
 
-def print_runs(agents: dict[str, BaseAlgorithm], rounds: int, steps: int) -> None:
+def print_runs(agents: dict[str, BaseAlgorithm], rounds: int, steps: int) -> dict[str, float]:
     """
     Print environment steps per second of ``learn`` after the warm-up; the first agent is the yardstick.
 
     :param agents: that have learned already
     :param rounds: of measurement
     :param steps: of each ``learn``
+    :return: environment steps per second of wall time
     """
 
     def go_on(agent: BaseAlgorithm) -> Callable[[], object]:
@@ -162,21 +187,26 @@ def print_runs(agents: dict[str, BaseAlgorithm], rounds: int, steps: int) -> Non
     for name, (wall, cpu) in medians.items():
         ratios = f"{reference_wall / wall:>12.3f}{reference_cpu / cpu:>12.3f}"
         print(f"{name:<44}{steps / wall:>14.0f}{steps / cpu:>14.0f}{ratios}{cpu / steps * 1e6 / 60:>15.1f}")
+    return {name: steps / wall for name, (wall, _) in medians.items()}
 
 
 # --- Presets ---
 
 
-def measure_labyrinth(arguments: argparse.Namespace) -> None:
-    """The labyrinth's settings against SB3's DQN."""
-    n_envs, warm_up = arguments.n_envs or 8, 10_000
-    settings = {**read_settings("labyrinth-paper.yml", "POL-3x3-v0"), "seed": 0, "device": arguments.device}
+def measure_small(arguments: argparse.Namespace) -> None:
+    """A small task's settings against SB3's DQN."""
+    file, env_id = SMALL_TASKS[arguments.preset]
+    block = read_block(file, env_id)
+    n_envs, wrapper = arguments.n_envs or block["n_envs"], get_wrapper_class(block)
+    settings = {**agent_arguments(block), "seed": 0, "device": arguments.device}
     settings["pretraining_updates"] = 10  # no part of what is measured; a short one sets the normaliser
-    shared = {key: settings[key] for key in ("train_freq", "learning_starts", "buffer_size", "seed", "device")}
+    names = ("train_freq", "learning_starts", "buffer_size", "learning_rate", "seed", "device")
+    shared = {key: settings[key] for key in names}
+    rollout = n_envs * settings["train_freq"]
 
     def make(agent: type[BaseAlgorithm], **kwargs: Any) -> BaseAlgorithm:
-        env = make_vec_env("POL-3x3-v0", n_envs, seed=0)
-        return agent("MlpPolicy", env, **kwargs).learn(warm_up + n_envs * settings["train_freq"] * 10)
+        env = make_vec_env(env_id, n_envs, seed=0, env_kwargs=block.get("env_kwargs"), wrapper_class=wrapper)
+        return agent("MlpPolicy", env, **kwargs).learn(settings["learning_starts"] + 10 * rollout)
 
     agents = {
         "SB3 DQN": make(DQN, **shared),
@@ -186,14 +216,17 @@ def measure_labyrinth(arguments: argparse.Namespace) -> None:
     ours = {name: agent for name, agent in agents.items() if isinstance(agent, LWMDQN)}
     updates = {name: lambda agent=agent: agent.train(1, settings["batch_size"]) for name, agent in ours.items()}
     print_updates({name: (update, plainly(update)) for name, update in updates.items()}, arguments.rounds or 15)
-    print_runs(agents, arguments.rounds or 15, arguments.steps or 1600)
+    print_runs(agents, arguments.rounds or 15, arguments.steps or 50 * rollout)
+    if arguments.device == "cpu":
+        print_unrolls(arguments.rounds or 15)
+        print_peaks(th.device("cpu"))
 
 
 def measure_paper(arguments: argparse.Namespace) -> None:
     """The whole program of the Atari experiments at its real sizes; on a CPU with fewer games, which no update notices."""
     on_gpu = arguments.device.startswith("cuda")
     n_envs = arguments.n_envs or (128 if on_gpu else 16)
-    settings = {**read_settings("atari.yml", "atari"), "seed": 0, "device": arguments.device}
+    settings = {**agent_arguments(read_block("atari.yml", "atari")), "seed": 0, "device": arguments.device}
     settings.update(
         buffer_size=n_envs * 640, learning_starts=n_envs * 260, pretraining_updates=2, encoder_pretraining_updates=2
     )
@@ -212,15 +245,47 @@ def measure_paper(arguments: argparse.Namespace) -> None:
     parts = {"agent and predictor": _update_agent, "encoder": _update_encoder, "all": _update_all}
     pairs = {name: (lambda part=part: part(ours), plainly(lambda part=part: part(plain))) for name, part in parts.items()}
     print_updates(pairs, arguments.rounds or 5)
-    with FlopCounterMode(display=False) as counter:
+    # the compiled GRU's products could not be counted
+    with FlopCounterMode(display=False) as counter, straightforward():
         _update_all(plain)
-    peak = matrix_peak(ours.device)
     operations = counter.get_total_flops()
     done = operations / statistics.median(seconds(lambda: _update_all(ours))[0 if on_gpu else 1] for _ in range(3))
-    print(f"\nAn update has {operations / 1e9:.0f} GFLOP in products and convolutions, done at {done / 1e9:.0f} GFLOP/s:")
-    print(f"{100 * done / peak:.0f} % of the {peak / 1e9:.0f} GFLOP/s of one large matrix product.")
-    # whole updates per run, and frames: four to a step
-    print_runs(agents, arguments.rounds or 5, arguments.steps or n_envs * (100 if on_gpu else 8))
+    print(f"\nAn update has {operations / 1e9:.0f} GFLOP in products and convolutions, done at {done / 1e9:.0f} GFLOP/s.")
+    print_peaks(ours.device, done)
+    # whole updates per run
+    speeds = print_runs(agents, arguments.rounds or 5, arguments.steps or n_envs * (100 if on_gpu else 8))
+    print(f"\n{'the program of the paper':<44}{'frames/wall s':>14}{'hours for 50 million frames':>30}")
+    for name, speed in speeds.items():
+        frames = FRAMES_PER_STEP * speed
+        print(f"{name:<44}{frames:>14.0f}{PAPER_FRAMES / frames / 3600:>30.1f}")
+    print_parts(ours, arguments.rounds or 5)
+    if not on_gpu:
+        print_unrolls(arguments.rounds or 15)
+
+
+def print_parts(agent: LWMDQN, rounds: int) -> None:
+    """
+    Print where the time of one step of all environments goes, each part measured alone; afterwards the agent's observations
+    are no longer those of its environments.
+
+    :param agent: that has learned already
+    :param rounds: of measurement
+    """
+    env, buffer = agent.env, agent.replay_buffer
+    assert env is not None and buffer is not None
+    actions = agent._sample_action(0, n_envs=env.num_envs)[0]
+    parts: Tasks = {
+        "environments": lambda: env.step(actions),
+        "acting": lambda: agent._sample_action(0, n_envs=env.num_envs),
+        "sampling": lambda: buffer.sample(agent.batch_size),
+        "agent and predictor, with their sampling": lambda: _update_agent(agent),
+        "encoder, with its sampling": lambda: _update_encoder(agent),
+    }
+    medians = measure(parts, rounds, "Parts")
+    total = sum(wall for name, (wall, _) in medians.items() if name != "sampling")
+    print(f"\n{'one step of all environments':<44}{'wall ms':>10}{'CPU ms':>10}{'share of the wall time':>26}")
+    for name, (wall, cpu) in medians.items():
+        print(f"{name:<44}{1e3 * wall:>10.1f}{1e3 * cpu:>10.1f}{100 * wall / total:>24.0f} %")
 
 
 def _update_agent(agent: LWMDQN) -> None:
@@ -237,6 +302,51 @@ def _update_all(agent: LWMDQN) -> None:
     _update_agent(agent)
 
 
+# --- The compiled GRU and the processor ---
+
+
+def unroll_tasks(steps: int, batch: int, size: int) -> dict[str, Tasks]:
+    """:return: the same unroll by the kernel, by our loop in PyTorch and by ``torch.nn.GRU``, without and with gradient"""
+    layer, reference = ResettableGRU(GRU_INPUTS, size), nn.GRU(GRU_INPUTS, size)
+    inputs, hidden = th.randn(steps, batch, GRU_INPUTS), th.zeros(batch, size)
+    resets = th.zeros(steps, batch, dtype=th.bool)
+
+    def without_kernel(task: Callable[[], object]) -> Callable[[], object]:
+        def run() -> None:
+            with mock.patch("sb3_lwm.common.gru.kernel_for", return_value=None):
+                task()
+
+        return run
+
+    def ours() -> th.Tensor:
+        return layer(inputs, hidden, resets)
+
+    def theirs() -> th.Tensor:
+        return reference(inputs, hidden.unsqueeze(0))[0]
+
+    forward, backward = th.no_grad(), lambda function: lambda: function().sum().backward()
+    return {
+        name: {"compiled": kind(ours), "PyTorch": without_kernel(kind(ours)), "torch.nn.GRU": kind(theirs)}
+        for name, kind in (("forward", forward), ("with gradients", backward))
+    }
+
+
+def print_unrolls(rounds: int) -> None:
+    """Print milliseconds of CPU time of the GRU over time; its loop in PyTorch is what remains without the compiled kernel."""
+    kernel = load_kernel()
+    if kernel is None:
+        print("\nThe compiled GRU is missing or switched off.")
+        return
+    columns = f"{'compiled':>10}{'PyTorch':>10}{'nn.GRU':>10}{'PyTorch, nn.GRU / compiled':>30}"
+    print(f"\n{f'GRU, CPU ms, {kernel.level}':<56}{columns}")
+    for sizes in UNROLLS:
+        for direction, tasks in unroll_tasks(*sizes).items():
+            medians = measure(tasks, rounds, "GRU")
+            ours, loop, reference = (1e3 * cpu for _, cpu in medians.values())
+            name = "{} steps, {} sequences, {} units, {}".format(*sizes, direction)
+            print(f"{name:<56}{ours:>10.2f}{loop:>10.2f}{reference:>10.2f}{loop / ours:>20.2f}{reference / ours:>10.2f}")
+
+
 def matrix_peak(device: th.device, size: int = 2048) -> float:
     """:return: floating point operations per second in a product of large matrices, of CPU time or of a GPU's wall time"""
     matrix = th.rand(size, size, device=device)
@@ -245,7 +355,30 @@ def matrix_peak(device: th.device, size: int = 2048) -> float:
     )
 
 
-PRESETS = {"labyrinth": measure_labyrinth, "paper": measure_paper}
+def core_peak(kernel: GRUKernel, repetitions: int = 2_000_000) -> float:
+    """:return: floating point operations per CPU second of multiplications and additions in registers, the best of ten"""
+    operations = kernel.multiply_and_add(repetitions)
+    return operations / min(seconds(lambda: kernel.multiply_and_add(repetitions))[1] for _ in range(10))
+
+
+def print_peaks(device: th.device, done: float | None = None) -> None:
+    """
+    Print the fastest that PyTorch's products are, and the fastest that the core is: not every library uses all of it.
+
+    :param device: of the products
+    :param done: floating point operations per second to compare with them
+    """
+    peaks = {"one large matrix product": matrix_peak(device)}
+    kernel = load_kernel()
+    if device.type == "cpu" and kernel is not None:
+        peaks[f"multiplications and additions in registers ({kernel.level})"] = core_peak(kernel)
+    print()
+    for name, peak in peaks.items():
+        share = "" if done is None else f", of which the update reaches {100 * done / peak:.0f} %"
+        print(f"Peak of {name}: {peak / 1e9:.0f} GFLOP/s{share}")
+
+
+PRESETS = {**dict.fromkeys(SMALL_TASKS, measure_small), "paper": measure_paper}
 
 
 def main() -> None:

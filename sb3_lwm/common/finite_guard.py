@@ -1,5 +1,6 @@
 """Stops a training that has gone wrong before the update that would spoil it."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -84,9 +85,12 @@ class FiniteGuard:
         parameters = [part for group in optimizer.param_groups for part in group["params"]]
         gradients = [part.grad for part in parameters if part.grad is not None]
         norm = th.nn.utils.get_total_norm(gradients)
-        for name, value in (("loss", loss.detach()), ("gradient's norm", norm)):
-            self._check(f"The {term}'s {name}", value, remedy, gradients)
-        if max_norm is not None:
+        is_on_host = norm.device.type == HOST
+        # one look: a number that is not finite leaves no finite sum of absolute values
+        if not (is_on_host and math.isfinite(abs(loss.item()) + norm.item())):
+            for name, value in (("loss", loss.detach()), ("gradient's norm", norm)):
+                self._check(f"The {term}'s {name}", value, remedy, gradients)
+        if max_norm is not None and not (is_on_host and norm.item() <= max_norm):
             th.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
         return norm
 

@@ -7,13 +7,14 @@ import torch as th
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from sb3_lwm.common.gru_kernel import kernel_for
+
 
 class _Unrolled(NamedTuple):
     """What a GRU did at each step; the gradient needs all of it."""
 
     memories: th.Tensor  # (T, B, H)
-    gates: th.Tensor  # (T, B, 2H), reset and update gate
-    candidates: th.Tensor  # (T, B, H)
+    activations: th.Tensor  # (T, B, 3H), reset gate, update gate and candidate
     previous: th.Tensor  # (T, B, H), memories before the step, after the reset
     projected: th.Tensor  # (T, B, H), the candidate's linear function of the previous memory
 
@@ -27,27 +28,53 @@ class _GRUWeights(NamedTuple):
     bias: th.Tensor  # (3H,)
 
 
-def _unroll_gru(inputs: th.Tensor, hidden: th.Tensor, keep: th.Tensor, weights: _GRUWeights) -> _Unrolled:
+class _Gradients(NamedTuple):
+    """Of a loss with respect to what a GRU adds up at each step."""
+
+    activations: th.Tensor  # (T, B, 3H), with respect to the arguments of gates and candidates
+    projected: th.Tensor  # (T, B, H)
+    biases: th.Tensor  # (4H,), the sums of both
+    hidden: th.Tensor  # (B, H), with respect to the memory before the first step
+
+
+def _unroll_gru(
+    inputs: th.Tensor, hidden: th.Tensor, keep: th.Tensor, weights: _GRUWeights, needs_gradient: bool
+) -> _Unrolled:
     """
     Run a GRU over time (Cho et al. 2014, in PyTorch's form: the reset gate acts on the projected memory).
-
-    Gates and candidates live in tensors of their own, so that every operation of a step works in place on contiguous memory.
 
     :param inputs: (T, B, input_size)
     :param hidden: (B, H), memory before the first step
     :param keep: (T, B, 1), 0 where the memory is reset before the step, else 1
     :param weights: of the GRU
+    :param needs_gradient: if False only the memories need to be right
     :return: what it did
     """
+    kernel = kernel_for(inputs)
+    if kernel is None:
+        return _unroll_in_steps(inputs, hidden, keep, weights)
+    # one large product for all steps; the kernel adds the biases
+    activations = inputs @ weights.input_weight.t()
+    parts = [activations.new_empty((*activations.shape[:2], hidden.shape[-1])) for _ in range(3)]
+    unrolled = _Unrolled(parts[0], activations, *parts[1:])
+    recurrent = [part.contiguous() for part in weights[1:]]
+    saved = unrolled[2:] if needs_gradient else None
+    kernel.forward(recurrent, hidden.contiguous(), keep.contiguous(), activations, unrolled.memories, saved)
+    return unrolled
+
+
+def _unroll_in_steps(inputs: th.Tensor, hidden: th.Tensor, keep: th.Tensor, weights: _GRUWeights) -> _Unrolled:
+    """The loop over time in PyTorch; every operation of a step works in place."""
     size = hidden.shape[-1]
-    bias = weights.bias[2 * size :]
-    gate_bias = weights.input_bias[: 2 * size] + weights.bias[: 2 * size]
-    gates = nn.functional.linear(inputs, weights.input_weight[: 2 * size], gate_bias)
-    candidates = nn.functional.linear(inputs, weights.input_weight[2 * size :], weights.input_bias[2 * size :])
-    unrolled = _Unrolled(th.empty_like(candidates), gates, candidates, th.empty_like(candidates), th.empty_like(candidates))
+    input_bias, bias = weights.input_bias.clone(), weights.bias[2 * size :]
+    input_bias[: 2 * size] += weights.bias[: 2 * size]
+    activations = nn.functional.linear(inputs, weights.input_weight, input_bias)
+    parts = [activations.new_empty((*activations.shape[:2], size)) for _ in range(3)]
+    unrolled = _Unrolled(parts[0], activations, *parts[1:])
     to_gates, to_candidate = weights.weight[: 2 * size].t(), weights.weight[2 * size :].t()
-    resets, updates = gates[..., :size], gates[..., size:]
-    for memory, gate, candidate, before, projected, reset, update, kept in _steps(*unrolled, resets, updates, keep):
+    for memory, before, projected, kept, gate, candidate, reset, update in _steps(
+        unrolled.memories, *unrolled[2:], keep, *_split(activations)
+    ):
         th.mul(hidden, kept, out=before)
         gate.addmm_(before, to_gates).sigmoid_()
         th.addmm(bias, before, to_candidate, out=projected)
@@ -56,9 +83,7 @@ def _unroll_gru(inputs: th.Tensor, hidden: th.Tensor, keep: th.Tensor, weights: 
     return unrolled
 
 
-def _unroll_gru_backward(
-    grad_memories: th.Tensor, weight: th.Tensor, keep: th.Tensor, unrolled: _Unrolled
-) -> tuple[th.Tensor, th.Tensor, th.Tensor, th.Tensor]:
+def _unroll_gru_backward(grad_memories: th.Tensor, weight: th.Tensor, keep: th.Tensor, unrolled: _Unrolled) -> _Gradients:
     """
     The gradient of :func:`_unroll_gru`, from the last step to the first.
 
@@ -66,19 +91,32 @@ def _unroll_gru_backward(
     :param weight: (3H, H)
     :param keep: (T, B, 1)
     :param unrolled: what the GRU did
-    :return: gradients with respect to the arguments of the gates (T, B, 2H) and of the candidates (T, B, H), to the
-        candidates' projected memories (T, B, H), and to the memory before the first step (B, H)
+    :return: its gradients
     """
-    _, gates, candidates, previous, projected = unrolled
+    kernel = kernel_for(grad_memories)
+    if kernel is None:
+        return _unroll_backward_in_steps(grad_memories, weight, keep, unrolled)
+    previous = unrolled.previous
+    gradients = _Gradients(
+        th.empty_like(unrolled.activations),
+        th.empty_like(previous),
+        previous.new_empty(4 * previous.shape[-1]),
+        previous.new_empty(previous.shape[1:]),
+    )
+    kernel.backward(weight.contiguous(), keep.contiguous(), unrolled[1:], grad_memories.contiguous(), gradients)
+    return gradients
+
+
+def _unroll_backward_in_steps(grad_memories: th.Tensor, weight: th.Tensor, keep: th.Tensor, unrolled: _Unrolled) -> _Gradients:
+    """The loop over time in PyTorch."""
+    _, activations, previous, projected = unrolled
     size = previous.shape[-1]
-    grad_gates, grad_candidates, grad_projected = (th.empty_like(part) for part in (gates, candidates, projected))
+    grad_activations, grad_projected = th.empty_like(activations), th.empty_like(projected)
     grad_hidden = th.zeros_like(previous[0])
-    parts = (gates[..., :size], gates[..., size:], grad_gates[..., :size], grad_gates[..., size:])
-    for step in reversed(
-        list(_steps(grad_memories, keep, *unrolled[2:], grad_gates, grad_candidates, grad_projected, *parts))
-    ):
-        (grad_memory, kept, candidate, before, from_memory, grad_gate, grad_candidate, grad_from_memory) = step[:8]
-        reset, update, grad_reset, grad_update = step[8:]
+    parts = (*_split(activations), *_split(grad_activations))
+    for step in reversed(list(_steps(grad_memories, keep, previous, projected, grad_projected, *parts))):
+        grad_memory, kept, before, from_memory, grad_from_memory, _, candidate, reset, update = step[:9]
+        grad_gate, grad_candidate, grad_reset, grad_update = step[9:]
         grad_memory = grad_memory + grad_hidden
         grad_hidden = grad_memory * update
         _tanh_backward(grad_memory - grad_hidden, candidate, grad_input=grad_candidate)
@@ -86,11 +124,18 @@ def _unroll_gru_backward(
         _sigmoid_backward(grad_candidate * from_memory, reset, grad_input=grad_reset)
         th.mul(grad_candidate, reset, out=grad_from_memory)
         grad_hidden.addmm_(grad_gate, weight[: 2 * size]).addmm_(grad_from_memory, weight[2 * size :]).mul_(kept)
-    return grad_gates, grad_candidates, grad_projected, grad_hidden
+    biases = th.cat((grad_activations.sum(dim=(0, 1)), grad_projected.sum(dim=(0, 1))))
+    return _Gradients(grad_activations, grad_projected, biases, grad_hidden)
 
 
 _sigmoid_backward = th.ops.aten.sigmoid_backward.grad_input
 _tanh_backward = th.ops.aten.tanh_backward.grad_input
+
+
+def _split(activations: th.Tensor) -> tuple[th.Tensor, ...]:
+    """Return views of both gates together, of the candidates, and of each gate."""
+    reset, update, candidate = activations.chunk(3, dim=-1)
+    return activations[..., : 2 * candidate.shape[-1]], candidate, reset, update
 
 
 def _steps(*tensors: th.Tensor) -> Iterator[tuple[th.Tensor, ...]]:
@@ -106,7 +151,7 @@ class _GRUUnroll(th.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: th.Tensor, hidden: th.Tensor, keep: th.Tensor, *weights: th.Tensor) -> th.Tensor:
-        unrolled = _unroll_gru(inputs, hidden, keep, _GRUWeights(*weights))
+        unrolled = _unroll_gru(inputs, hidden, keep, _GRUWeights(*weights), needs_gradient=True)
         ctx.save_for_backward(inputs, keep, *weights[:2], *unrolled[1:])
         return unrolled.memories
 
@@ -115,23 +160,22 @@ class _GRUUnroll(th.autograd.Function):
     def backward(ctx: Any, grad_memories: th.Tensor) -> tuple[th.Tensor | None, ...]:
         inputs, keep, input_weight, weight, *saved = ctx.saved_tensors
         unrolled = _Unrolled(grad_memories, *saved)
-        *gradients, grad_hidden = _unroll_gru_backward(grad_memories, weight, keep, unrolled)
-        grad_gates, grad_candidates, grad_projected = (gradient.flatten(0, 1) for gradient in gradients)
-        flat_inputs, previous = inputs.flatten(0, 1), unrolled.previous.flatten(0, 1)
-        gate_bias = grad_gates.sum(dim=0)
-        grad_inputs = None
-        if ctx.needs_input_grad[0]:
-            size = grad_candidates.shape[-1]
-            grad_inputs = grad_gates @ input_weight[: 2 * size]
-            grad_inputs = grad_inputs.addmm_(grad_candidates, input_weight[2 * size :]).view_as(inputs)
+        gradients = _unroll_gru_backward(grad_memories, weight, keep, unrolled)
+        to_activations, to_projected = (part.flatten(0, 1) for part in gradients[:2])
+        previous = unrolled.previous.flatten(0, 1)
+        gates = 2 * previous.shape[-1]
+        grad_weight = th.empty_like(weight)
+        th.mm(to_activations[:, :gates].t(), previous, out=grad_weight[:gates])
+        th.mm(to_projected.t(), previous, out=grad_weight[gates:])
+        input_bias, bias = gradients.biases[: len(weight)], gradients.biases[len(weight) :]
         return (
-            grad_inputs,
-            grad_hidden,
+            (to_activations @ input_weight).view_as(inputs) if ctx.needs_input_grad[0] else None,
+            gradients.hidden,
             None,
-            th.cat((grad_gates.t() @ flat_inputs, grad_candidates.t() @ flat_inputs)),
-            th.cat((grad_gates.t() @ previous, grad_projected.t() @ previous)),
-            th.cat((gate_bias, grad_candidates.sum(dim=0))),
-            th.cat((gate_bias, grad_projected.sum(dim=0))),
+            to_activations.t() @ inputs.flatten(0, 1),
+            grad_weight,
+            input_bias,
+            th.cat((input_bias[:gates], bias)),
         )
 
 
@@ -147,7 +191,7 @@ def gru_memories(inputs: th.Tensor, hidden: th.Tensor, keep: th.Tensor, *weights
     """
     if th.is_grad_enabled():
         return _GRUUnroll.apply(inputs, hidden, keep, *weights)
-    return _unroll_gru(inputs, hidden, keep, _GRUWeights(*weights)).memories
+    return _unroll_gru(inputs, hidden, keep, _GRUWeights(*weights), needs_gradient=False).memories
 
 
 class ResettableGRU(nn.Module):
@@ -175,7 +219,7 @@ class ResettableGRU(nn.Module):
         """
         cell = self.cell
         keep = resets.logical_not().to(inputs.dtype).unsqueeze(-1)
-        if len(inputs) == 1 and not th.is_grad_enabled():
+        if inputs.shape[0] == 1 and not th.is_grad_enabled():
             # acting: one call for a single step
             return cell(inputs[0], hidden * keep[0]).unsqueeze(0)
         return gru_memories(inputs, hidden, keep, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)

@@ -16,6 +16,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 
 from sb3_lwm.common.files import whole_file
 from sb3_lwm.common.finite_guard import FiniteGuard
+from sb3_lwm.common.gru_kernel import say_that_kernel_is_missing
 from sb3_lwm.common.schedules import ScheduleArgument, make_schedule
 from sb3_lwm.intrinsic.off_policy import ReplayReward
 from sb3_lwm.intrinsic.on_policy import RolloutReward
@@ -139,6 +140,8 @@ class IntrinsicRewardCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         self._check_model()
+        if self.verbose >= 1 and self.model.device.type == "cpu":
+            say_that_kernel_is_missing()
         _in_use[self.model] = (self.model.start_time, self)
         if self._random_state is None:
             self._random_state = th.Generator().manual_seed(self.model.seed or 0).get_state()

@@ -17,7 +17,7 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_pkl, open_path
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule, TrainFreq
-from stable_baselines3.common.utils import LinearSchedule, polyak_update
+from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.patch_gym import _patch_env
 from stable_baselines3.dqn.dqn import DQN
@@ -25,6 +25,8 @@ from stable_baselines3.dqn.dqn import DQN
 from sb3_lwm.common.exploration import agent_generator, epsilon_ladder
 from sb3_lwm.common.files import Path, check_model_file, policy_of_version_0_1
 from sb3_lwm.common.finite_guard import FiniteGuard, NonFiniteError
+from sb3_lwm.common.gru_kernel import say_that_kernel_is_missing
+from sb3_lwm.common.optimizers import optimizer_step
 from sb3_lwm.common.schedules import ScheduleArgument, make_schedule
 from sb3_lwm.common.threads import one_thread_for_small_networks
 from sb3_lwm.common.type_aliases import RecurrentState, SequenceSamples, map_observations
@@ -338,12 +340,12 @@ class LWMDQN(DQN):
     @property
     def batch_norm_stats(self) -> list[th.Tensor]:  # type: ignore[override]
         """:return: The running statistics of the Q-network, which the target network takes over as they are"""
-        return [part for name, part in self.q_net.named_buffers() if "running_" in name]
+        return self.q_net.running_statistics()
 
     @property
     def batch_norm_stats_target(self) -> list[th.Tensor]:  # type: ignore[override]
         """:return: The running statistics of the target network"""
-        return [part for name, part in self.q_net_target.named_buffers() if "running_" in name]
+        return self.q_net_target.running_statistics()
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """
@@ -586,6 +588,8 @@ class LWMDQN(DQN):
         See :meth:`stable_baselines3.DQN.learn`; the callback that trains the world model is added to yours. On a CPU, networks
         without convolutions use one thread, unless you have chosen a number.
         """
+        if self.verbose >= 1 and self.device.type == "cpu":
+            say_that_kernel_is_missing()
         is_small = self.device.type == "cpu" and not self.policy.has_convolutions
         with self.training_states.learning(), one_thread_for_small_networks(is_small, self.verbose):
             return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
@@ -722,12 +726,9 @@ class LWMDQN(DQN):
         norm = self.finite_guard.backward(self.policy.optimizer, loss, "Q-network", remedy, self.max_grad_norm)
         if self.max_grad_norm is not None and self.reads_scalars:
             self.logger.record("train/grad_norm", norm.item())
-        self.policy.optimizer.step()
-        if self.target_update_interval is not None:
-            return
-        with th.no_grad():
-            th._foreach_lerp_(list(self.q_net_target.parameters()), list(self.q_net.parameters()), self.tau)
-        polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
+        optimizer_step(self.policy.optimizer)
+        if self.target_update_interval is None:
+            self.policy.move_target(self.tau)
 
     def _prioritize_new_sequences(self, batch_size: int) -> None:
         """Give new sequences of the prioritised replay the priority of their own TD error (R2D2, section 2.3)."""

@@ -9,6 +9,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
@@ -56,6 +57,7 @@ class LWMPolicy(DQNPolicy):
     q_net_target: RecurrentQNetwork  # type: ignore[assignment]
     action_space: spaces.Discrete
     world_model: LatentWorldModel | None
+    _is_built = False
 
     def __init__(
         self,
@@ -139,17 +141,39 @@ class LWMPolicy(DQNPolicy):
                     [*self.world_model.encoder.parameters(), *self.world_model.objectives.parameters()],
                     lr=self.world_model_learning_rate,  # type: ignore[call-arg]
                 )
+        # once: to look for them takes longer than to move them; the optimizer has a list of its own, too
+        self._target_parameters: list[th.Tensor] = list(self.q_net_target.parameters())
+        self._parameters_to_follow: list[th.Tensor] = list(self.q_net.parameters())
+        self._is_built = True
+        self._has_running_statistics = bool(self.q_net.running_statistics())
         for module in self.modules():
             if isinstance(module, ImageCNN):
                 module.mixed_precision = self.mixed_precision
                 if self.compile_networks:
                     module.compile()
 
+    @property
+    def device(self) -> th.device:
+        """:return: The device of the networks"""
+        # SB3 looks through all modules for a parameter, at every step several times
+        return self._target_parameters[0].device if self._is_built else super().device
+
     def make_q_net(self) -> RecurrentQNetwork:  # type: ignore[override]
         """:return: a new Q-network"""
         net_args = self._update_features_extractor(self.net_args, features_extractor=None)
         ours = {name: getattr(self, name) for name in ("gru_hidden_size", "dueling", "intrinsic_reward_input")}
         return RecurrentQNetwork(**net_args, **ours).to(self.device)
+
+    @th.no_grad()
+    def move_target(self, tau: float) -> None:
+        """
+        Move the target network towards the Q-network, whose running statistics it takes over as they are.
+
+        :param tau: The soft update coefficient
+        """
+        th._foreach_lerp_(self._target_parameters, self._parameters_to_follow, tau)
+        if self._has_running_statistics:
+            polyak_update(self.q_net.running_statistics(), self.q_net_target.running_statistics(), 1.0)
 
     def initial_state(self, n_envs: int) -> RecurrentState:
         """
@@ -322,8 +346,9 @@ class LWMPolicy(DQNPolicy):
         """
         :param mode: True for training, False for evaluation; the target network always evaluates
         """
-        super().set_training_mode(mode)
-        if self.world_model is not None:
+        if self.training != mode or self.q_net.training != mode:
+            super().set_training_mode(mode)
+        if self.world_model is not None and self.world_model.training != mode:
             self.world_model.train(mode)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

@@ -28,11 +28,11 @@ class DuelingHead(nn.Module):
     def __init__(self, input_size: int, hidden_size: int, n_actions: int, dueling: bool) -> None:
         super().__init__()
         self.advantage = nn.Sequential(
-            nn.Linear(input_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, n_actions, bias=not dueling)
+            nn.Linear(input_size, hidden_size), nn.ReLU(inplace=True), nn.Linear(hidden_size, n_actions, bias=not dueling)
         )
         self.value = None
         if dueling:
-            self.value = nn.Sequential(nn.Linear(input_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, 1))
+            self.value = nn.Sequential(nn.Linear(input_size, hidden_size), nn.ReLU(inplace=True), nn.Linear(hidden_size, 1))
 
     def forward(self, memories: th.Tensor) -> th.Tensor:
         """
@@ -108,6 +108,10 @@ class RecurrentQNetwork(BasePolicy):
         observations = map_observations(lambda part: part.unsqueeze(0), obs)
         # no action and no reward came before
         return self.head(self.remember(observations, th.zeros_like(starts, dtype=th.int64), starts.float(), starts, hidden)[0])
+
+    def running_statistics(self) -> list[th.Tensor]:
+        """:return: The running statistics of batch normalisation, if there is any"""
+        return [part for name, part in self.named_buffers() if "running_" in name]
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
         return self(observation).argmax(dim=-1)

@@ -170,4 +170,6 @@ class LatentEncoder(nn.Module):
         :return: (N, latent_size) float32
         """
         by_key = self._observations(observations)
-        return th.cat([encoder(by_key[key]) for key, encoder in self.parts().items()], dim=-1)
+        latents = [encoder(by_key[key]) for key, encoder in self.parts().items()]
+        # a single one would be copied
+        return latents[0] if len(latents) == 1 else th.cat(latents, dim=-1)

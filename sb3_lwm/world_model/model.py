@@ -13,7 +13,7 @@ from sb3_lwm.world_model.actions import ActionEncoder
 from sb3_lwm.world_model.encoders import LatentEncoder
 from sb3_lwm.world_model.normalizer import IntrinsicRewardNormalizer
 from sb3_lwm.world_model.objectives import EncoderObjective, make_objective
-from sb3_lwm.world_model.predictor import LatentPredictor
+from sb3_lwm.world_model.predictor import LatentPredictor, prediction_errors
 
 # LWM, section 5: the predictor of the labyrinth, and the one of Atari, whose input layer has no activation
 VECTOR_PREDICTOR: Mapping[str, Any] = {"input_size": 32, "gru_hidden_size": 128, "head_size": 128}
@@ -182,9 +182,7 @@ class LatentWorldModel(nn.Module):
             (B, hidden_size) float, hidden state after the last transition
         """
         outputs, hidden = self.predictor(transitions.latents, transitions.actions, hidden, transitions.episode_starts)
-        with th.no_grad():
-            errors = prediction_errors(transitions.next_latents, self.predictor.expected_latents(outputs))
-        return errors, self.predictor.losses(outputs, transitions.next_latents), hidden
+        return *self.predictor.errors_and_losses(outputs, transitions.next_latents), hidden
 
     def initial_hidden(self, n_envs: int) -> th.Tensor:
         """
@@ -208,14 +206,3 @@ class LatentWorldModel(nn.Module):
         :return: (...) float
         """
         return self.normalizer(errors).masked_fill(episode_starts, 0.0)
-
-
-def prediction_errors(latents: th.Tensor, predicted_latents: th.Tensor) -> th.Tensor:
-    """
-    ``e = mean over dimensions of (z - z')^2`` (LWM, eq. 3).
-
-    :param latents: (..., Z) float
-    :param predicted_latents: (..., Z) float
-    :return: (...) float
-    """
-    return (latents - predicted_latents).square().mean(dim=-1)

@@ -110,7 +110,10 @@ class RunningStandardizer(nn.Module):
 
     def update(self, values: th.Tensor) -> None:
         """:param values: (N, size) float, a training batch"""
-        variance, mean = th.var_mean(values.clamp(-LARGEST_VALUE, LARGEST_VALUE), dim=0, correction=0)
+        values = values.clamp(-LARGEST_VALUE, LARGEST_VALUE)
+        mean = values.mean(dim=0)
+        # two plain passes: th.var_mean takes many times as long, and the difference keeps a large mean out of the squares
+        variance = values.sub_(mean).square_().mean(dim=0)
         self._add_to_count(len(values))
         weight = len(values) / self.count
         shift = mean - self.mean
@@ -136,5 +139,6 @@ class RunningStandardizer(nn.Module):
         :param values: (..., size) float
         :return: standardised values, same shape
         """
+        # a copy, on which the rest works in place
         values = values.clamp(-LARGEST_VALUE, LARGEST_VALUE)
-        return ((values - self.mean) / th.sqrt(self.variance + 1e-8)).clamp(-self.clip, self.clip)
+        return values.sub_(self.mean).div_(th.sqrt(self.variance + 1e-8)).clamp_(-self.clip, self.clip)

@@ -40,7 +40,9 @@ class LatentPredictor(nn.Module):
         self.cross_entropy = cross_entropy
         self.embedding = nn.Sequential(nn.Linear(latent_size + actions.size, input_size), input_activation_fn())
         self.memory = ResettableGRU(input_size, gru_hidden_size)
-        self.head = nn.Sequential(nn.Linear(gru_hidden_size, head_size), nn.ReLU(), nn.Linear(head_size, latent_size))
+        self.head = nn.Sequential(
+            nn.Linear(gru_hidden_size, head_size), nn.ReLU(inplace=True), nn.Linear(head_size, latent_size)
+        )
         self.all_binary, self.any_binary = bool(binary.all()), bool(binary.any())
         self.register_buffer("binary", binary, persistent=False)
 
@@ -68,14 +70,38 @@ class LatentPredictor(nn.Module):
             return outputs.sigmoid()
         return th.where(self.binary, outputs.sigmoid(), outputs) if self.any_binary else outputs
 
-    def losses(self, outputs: th.Tensor, latents: th.Tensor) -> th.Tensor:
+    def errors_and_losses(self, outputs: th.Tensor, latents: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """
         :param outputs: (..., Z) float, of :meth:`forward`
-        :param latents: (..., Z) float, what came
-        :return: (...) float, mean over the dimensions: squared error (LWM, eq. 3), cross-entropy of probabilities
+        :param latents: (..., Z) float, the observed latents
+        :return: (...) float, prediction errors without gradient, see :func:`prediction_errors`; and (...) float, training
+            losses with gradient, the mean over the dimensions of the same squared errors, of the cross-entropy for
+            probabilities
         """
-        losses = (latents - self.expected_latents(outputs)).square()
-        if self.cross_entropy and self.any_binary:
-            entropies = nn.functional.binary_cross_entropy_with_logits(outputs, latents, reduction="none")
-            losses = entropies if self.all_binary else th.where(self.binary, entropies, losses)
-        return losses.mean(dim=-1)
+        squares = squared_errors(latents, self.expected_latents(outputs))
+        means = squares.mean(dim=-1)
+        if not (self.cross_entropy and self.any_binary):
+            return means.detach(), means
+        entropies = nn.functional.binary_cross_entropy_with_logits(outputs, latents, reduction="none")
+        losses = entropies if self.all_binary else th.where(self.binary, entropies, squares)
+        return means.detach(), losses.mean(dim=-1)
+
+
+def squared_errors(latents: th.Tensor, predicted_latents: th.Tensor) -> th.Tensor:
+    """
+    :param latents: (..., Z) float
+    :param predicted_latents: (..., Z) float
+    :return: (..., Z) float
+    """
+    return nn.functional.mse_loss(predicted_latents, latents, reduction="none")
+
+
+def prediction_errors(latents: th.Tensor, predicted_latents: th.Tensor) -> th.Tensor:
+    """
+    ``e = mean over dimensions of (z - z')^2`` (LWM, eq. 3).
+
+    :param latents: (..., Z) float
+    :param predicted_latents: (..., Z) float
+    :return: (...) float
+    """
+    return squared_errors(latents, predicted_latents).mean(dim=-1)

@@ -9,6 +9,7 @@ from stable_baselines3.common.utils import update_learning_rate
 from tqdm import tqdm
 
 from sb3_lwm.common.finite_guard import FiniteGuard
+from sb3_lwm.common.optimizers import optimizer_step
 from sb3_lwm.common.type_aliases import SequenceSamples, map_observations
 from sb3_lwm.world_model.model import LatentWorldModel
 
@@ -155,7 +156,7 @@ class WorldModelTrainer:
         :raises NonFiniteError: If the loss or its gradient is not finite
         """
         assert self.encoder_optimizer is not None
-        self.world_model.train()
+        self._set_training_mode()
         total, scalars = th.zeros((), device=self.world_model.n_updates.device), {}
         encoders = self.world_model.encoder.parts()
         for key, objective in self.world_model.encoder_objectives().items():
@@ -179,7 +180,7 @@ class WorldModelTrainer:
         :raises NonFiniteError: If the loss or its gradient is not finite
         """
         model = self.world_model
-        model.train()
+        self._set_training_mode()
         model.encoder.update_statistics(map_observations(lambda part: part.flatten(0, 1), samples.observations))
         errors, losses = model.sequence_errors(samples)
         predicted = model.is_predicted(samples.episode_starts)
@@ -242,10 +243,14 @@ class WorldModelTrainer:
         rewards[:-1] += self.reward_factor * intrinsic_rewards[1:]
         return samples._replace(rewards=rewards, intrinsic_rewards=intrinsic_rewards)
 
+    def _set_training_mode(self) -> None:
+        if not self.world_model.training:
+            self.world_model.train()
+
     def _step(self, optimizer: th.optim.Optimizer, loss: th.Tensor, term: str) -> None:
         """Make one optimizer step, unless the loss or its gradient is not finite."""
         # a loaded optimizer brings its old learning rate along
         update_learning_rate(optimizer, self.learning_rate)
         remedy = f"lower world_model_learning_rate (now {self.learning_rate}) or scale the observations"
         self.finite_guard.backward(optimizer, loss, term, remedy)
-        optimizer.step()
+        optimizer_step(optimizer)

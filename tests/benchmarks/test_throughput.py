@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,14 +12,38 @@ from atari_helpers import SHORT_ATARI, make
 from helpers import BENCHMARKS
 
 from sb3_lwm import LWMDQN
+from sb3_lwm.common.gru_kernel import load_kernel
 
 
-def test_table_of_the_labyrinth() -> None:
-    """The preset of the labyrinth, with the settings that ship."""
-    command = [sys.executable, BENCHMARKS / "throughput.py", "--rounds", "1", "--steps", "64"]
+@pytest.mark.parametrize("preset", ["labyrinth", "minigrid"])
+def test_tables_of_a_small_task(preset: str) -> None:
+    """With the settings that ship."""
+    command = [sys.executable, BENCHMARKS / "throughput.py", "--preset", preset, "--rounds", "1", "--steps", "64"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert result.returncode == 0, result.stderr
     assert "LWMDQN, no world model" in result.stdout and "steps/CPU s" in result.stdout
+    assert "Peak of one large matrix product" in result.stdout
+    if load_kernel() is not None:
+        assert "99 steps, 16 sequences, 128 units, with gradients" in result.stdout and "in registers" in result.stdout
+
+
+def test_only_one_of_the_compared_unrolls_uses_the_kernel() -> None:
+    calls: list[str] = []
+    with mock.patch("sb3_lwm.common.gru.kernel_for", side_effect=lambda inputs: calls.append("looked for")):
+        for name, tasks in throughput.unroll_tasks(5, 3, 8).items():
+            for label, task in tasks.items():
+                calls.clear()
+                task()
+                # both directions of ours look for the kernel; PyTorch's row never finds it
+                assert len(calls) == ((2 if name == "with gradients" else 1) if label == "compiled" else 0)
+
+
+def test_parts_and_peaks_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    throughput.print_parts(make_agent(), rounds=1)
+    throughput.print_peaks(th.device("cpu"), done=1e9)
+    output = capsys.readouterr().out
+    assert all(part in output for part in ("environments", "acting", "sampling", "encoder, with its sampling"))
+    assert "of which the update reaches" in output
 
 
 def make_agent() -> LWMDQN:

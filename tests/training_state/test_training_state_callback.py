@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch as th
 from helpers import SHORT, changed, make_labyrinths, weights
 from resume_helpers import assert_same_training, close_log, continue_training, train
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_lwm import LWMDQN, TrainingStateCallback
+from sb3_lwm.common.optimizers import optimizer_step
 
 
 class At(BaseCallback):
@@ -72,11 +72,10 @@ def test_signal_during_the_pretraining(tmp_path: Path, monkeypatch: pytest.Monke
     def interrupt(*args: Any) -> None:
         if int(model.policy.world_model.n_updates) == 1:  # type: ignore[union-attr]
             signal.raise_signal(signal.SIGTERM)
-        sample(*args)
+        optimizer_step(*args)
 
-    sample = th.optim.Adam.step
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(th.optim.Adam, "step", lambda self: (interrupt(self), None)[1])
+        patch.setattr("sb3_lwm.world_model.trainer.optimizer_step", interrupt)
         model.learn(200, TrainingStateCallback(tmp_path / "states"))
     resumed = LWMDQN.load_training_state(tmp_path, make_labyrinths(4), device="cpu")
     world_model = resumed.policy.world_model

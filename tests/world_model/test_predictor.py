@@ -33,7 +33,7 @@ def test_binary_dimensions_are_probabilities(binary: list[bool]) -> None:
 )
 def test_losses_by_hand(binary: list[bool], cross_entropy: bool, expected: float) -> None:
     predictor = make_predictor(binary, cross_entropy=cross_entropy)
-    losses = predictor.losses(th.full((3, 2), 3.0), th.tensor([1.0, 0.0]).expand(3, 2))
+    _, losses = predictor.errors_and_losses(th.full((3, 2), 3.0), th.tensor([1.0, 0.0]).expand(3, 2))
     th.testing.assert_close(losses, th.full((3,), expected), rtol=1e-4, atol=0.0)
 
 
@@ -41,7 +41,7 @@ def test_losses_by_hand(binary: list[bool], cross_entropy: bool, expected: float
 def test_gradient_of_a_confident_error_vanishes_without_cross_entropy(cross_entropy: bool) -> None:
     predictor = make_predictor([True], cross_entropy=cross_entropy)
     outputs = th.tensor([[-20.0]], requires_grad=True)
-    predictor.losses(outputs, th.ones(1, 1)).sum().backward()
+    predictor.errors_and_losses(outputs, th.ones(1, 1))[1].sum().backward()
     assert outputs.grad is not None
     assert outputs.grad.item() == pytest.approx(-1.0 if cross_entropy else 0.0, abs=1e-6)
 
