@@ -35,6 +35,8 @@ class Agent(NamedTuple):
     algo: str
     conf_file: Path
     params: tuple[str, ...] = ()
+    # an interpreter and a script with its own options, which trains in place of the RL Zoo
+    script: tuple[str, ...] = ()
 
 
 class Training(NamedTuple):
@@ -60,8 +62,10 @@ class Training(NamedTuple):
     @property
     def command(self) -> list[str]:
         """:return: The command that begins it"""
-        what = ["--algo", self.agent.algo, "--env", self.task, "--seed", str(self.seed), "-n", str(self.steps)]
-        how = ["--num-threads", "1", "--eval-freq", "-1", "--verbose", "0", "-f", str(self.folder)]
+        what = ["--env", self.task, "--seed", str(self.seed), "-n", str(self.steps), "-f", str(self.folder)]
+        if self.agent.script:
+            return [*self.agent.script, *what]
+        how = ["--algo", self.agent.algo, "--num-threads", "1", "--eval-freq", "-1", "--verbose", "0"]
         changes = ["-params", *self.agent.params] if self.agent.params else []
         return [*ZOO, "train", *what, *how, "--conf-file", str(self.agent.conf_file), *changes]
 

@@ -74,8 +74,8 @@ def install(folder: Path) -> None:
     """
     source = folder / "source"  # a copy: building leaves files behind, and would pick up those of an earlier build
     for package in ("sb3_lwm", "hyperparams"):
-        shutil.copytree(REPOSITORY / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("setup.cfg", "pyproject.toml", "custom_envs.py", "LICENSE", "README.md"):
+        shutil.copytree(REPOSITORY / package, source / package, ignore=shutil.ignore_patterns("__pycache__", "_gru_kernel.*"))
+    for file in ("setup.cfg", "setup.py", "pyproject.toml", "custom_envs.py", "LICENSE", "README.md"):
         shutil.copy(REPOSITORY / file, source)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "wheel", source, "--no-deps", "--no-build-isolation", "--wheel-dir", folder], check=True)

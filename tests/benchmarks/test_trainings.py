@@ -41,8 +41,9 @@ def handlers() -> Iterator[None]:
 
 def test_the_command_is_that_of_the_zoo(tmp_path: Path) -> None:
     training = make_training(tmp_path / "x")
-    assert training.command[1:5] == ["-m", "sb3_lwm.zoo", "train", "--algo"]
+    assert training.command[1:5] == ["-m", "sb3_lwm.zoo", "train", "--env"]
     assert training.command[-2:] == ["-params", "n_envs:2"]
+    assert {"--algo", "--conf-file"} < set(training.command)
     assert training.run == tmp_path / "x" / "ppo" / f"{TASK}_1"
 
 

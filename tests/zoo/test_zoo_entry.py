@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import runpy
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -56,6 +57,8 @@ def test_wheel_is_complete(installation: Installation) -> None:
     modules = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "sb3_lwm").rglob("*.py")}
     settings = {f"sb3_lwm/hyperparams/{path.name}" for path in (REPOSITORY / "hyperparams").glob("*.yml")}
     assert modules | settings | {"custom_envs.py", "sb3_lwm/py.typed"} <= names
+    # compiled while the wheel was built, if there is a compiler
+    assert shutil.which("cc") is None or any(name.startswith("sb3_lwm/common/_gru_kernel.") for name in names)
     assert not [name for name in names if name.startswith(("tests", "benchmarks"))]
 
 
