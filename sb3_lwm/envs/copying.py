@@ -17,6 +17,14 @@ class CopyFinalObservation(gym.Wrapper[Any, Any, Any, Any]):
     :param env: The environment
     """
 
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:  # type: ignore[override]
+        """
+        :param kwargs: The arguments of the environment's own reset; those that are not given are not passed on, since an
+            environment need not take ``options``
+        :return: The result of the environment's own reset
+        """
+        return self.env.reset(**kwargs)
+
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """
         :param action: The action

@@ -126,6 +126,20 @@ def test_only_final_observations_are_copied() -> None:
     assert observations[-1].tolist() == [LENGTH + 1]
 
 
+def test_an_environment_whose_reset_takes_a_seed_alone_trains() -> None:
+    class OnlySeed(gym.Env):
+        observation_space = spaces.Discrete(2)
+        action_space = spaces.Discrete(2)
+
+        def reset(self, seed: int | None = None) -> tuple[int, dict[str, Any]]:  # type: ignore[override]
+            return 0, {}
+
+        def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
+            return 1, 0.0, bool(action), False, {}
+
+    assert LWMDQN("MlpPolicy", OnlySeed(), **SHORT).learn(20).num_timesteps >= 20
+
+
 def test_state_of_an_environment_that_was_wrapped(tmp_path: Path) -> None:
     model = make_model(gym.make("POL-3x3-v0")).learn(90)
     # a wrapper whose state is not known would be warned of
