@@ -99,14 +99,15 @@ def draw(results: pd.DataFrame, path: Path) -> None:
     figure, axes = plt.subplots(1, len(tasks), figsize=size, squeeze=False, sharey=True, layout="constrained")
     colours = {agent: f"C{number}" for number, agent in enumerate(sorted(set(results.agent), reverse=True))}
     for axis, task in zip(axes[0], tasks, strict=True):
+        unit, name = (1e6, "million steps") if TASKS[task].steps >= 1e6 else (1e3, "thousand steps")
         for (agent, _), rows in results[results.task == task].groupby(["agent", "seed"]):
-            axis.plot(rows.steps / 1e6, rows.success, color=colours[agent], linewidth=1.0, alpha=0.8)
+            axis.plot(rows.steps / unit, rows.success, color=colours[agent], linewidth=1.0, alpha=0.8)
         axis.set_title(task.removeprefix("MiniGrid-").removesuffix("-v0"), fontsize=10)
-        axis.set_xlabel("million steps")
+        axis.set_xlabel(name)
         axis.set_ylim(-0.03, 1.03)
     axes[0, 0].set_ylabel("success rate of training episodes")
     handles = [plt.Line2D([], [], color=colour, label=agent) for agent, colour in colours.items()]
-    axes[0, 0].legend(handles=handles, loc="upper left", frameon=False)
+    axes[0, 0].legend(handles=handles, loc="center right", frameon=False)
     save_figure(figure, path)
 
 

@@ -59,6 +59,6 @@ def test_a_rival_is_trained_by_the_interpreter_that_has_it(tmp_path: Path) -> No
 def test_the_figure_has_a_panel_for_each_task(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     rows = {"agent": ["ppo", "ppo"], "seed": [1, 1], "steps": [5e4, 1e5], "success": [0.0, 0.5]}
-    tables = [pd.DataFrame({**rows, "task": task}) for task in ("MiniGrid-A-v0", "MiniGrid-B-v0")]
+    tables = [pd.DataFrame({**rows, "task": task}) for task in (TASK, "MountainCarContinuous-v0")]
     sparse_tasks.draw(pd.concat(tables), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 5000
