@@ -146,7 +146,9 @@ def kernel_for(inputs: th.Tensor) -> GRUKernel | None:
     :param inputs: A tensor that the GRU computes with
     :return: The kernel, if it can do the same; None where PyTorch must: on GPUs, in other precisions, or to trace operations
     """
-    if inputs.device.type != "cpu" or inputs.dtype != th.float32 or th.jit.is_tracing() or th.compiler.is_compiling():
+    if inputs.device.type != "cpu" or inputs.dtype != th.float32 or th.is_autocast_enabled("cpu"):
+        return None
+    if th.jit.is_tracing() or th.compiler.is_compiling():
         return None
     return load_kernel()
 

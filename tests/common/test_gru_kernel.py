@@ -160,6 +160,9 @@ def test_gpus_other_precisions_and_traces_are_left_to_pytorch(unloaded: pytest.M
     assert kernel_for(th.zeros(1, dtype=th.float64)) is None
     assert kernel_for(th.zeros(1, dtype=th.bfloat16)) is None
     assert kernel_for(th.zeros(1, device="meta")) is None
+    with th.autocast("cpu", dtype=th.bfloat16):
+        # products inside would have half the bytes that the kernel reads
+        assert kernel_for(th.zeros(1)) is None
     # what the kernel writes would be missing in a trace
     unloaded.setattr(th.jit, "is_tracing", lambda: True)
     assert kernel_for(th.zeros(1)) is None
