@@ -17,7 +17,7 @@ class CopyFinalObservation(gym.Wrapper[Any, Any, Any, Any]):
     :param env: The environment
     """
 
-    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:  # type: ignore[override]
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """
         :param kwargs: The arguments of the environment's own reset; those that are not given are not passed on, since an
             environment need not take ``options``

@@ -512,7 +512,7 @@ class LWMDQN(DQN):
 
         The hidden states of the prioritised replay are those that the agent would have had in the episode.
 
-        :param observations: (T + 1, *observation shape), or a dictionary of arrays: what ``predict`` would be given, without
+        :param observations: ``(T + 1, *observation shape)``, or a dictionary of arrays: the arguments of ``predict``, without
             the normalisation of a VecNormalize; the final observation is the last one
         :param actions: (T,) int
         :param rewards: (T,) float

@@ -198,7 +198,7 @@ class LWMPolicy(DQNPolicy):
         One step of all environments, in PyTorch alone: to read Q-values along an episode, to trace, and to export.
         :meth:`act` and :meth:`predict` compute the same; evaluation mode is for the caller to set.
 
-        :param observations: (B, *observation shape)
+        :param observations: ``(B, *observation shape)``
         :param state: The hidden states before them, :meth:`initial_state` at first
         :param episode_starts: (B,) bool, environments whose episode begins here
         :param actions: (B,) int64, the actions that are taken; by default the greedy ones
@@ -213,7 +213,7 @@ class LWMPolicy(DQNPolicy):
 
     def states_along(self, observations: Any, actions: np.ndarray) -> list[RecurrentState]:
         """
-        :param observations: (T + 1, *observation shape) array of one episode, or a dictionary of arrays
+        :param observations: ``(T + 1, *observation shape)`` array of one episode, or a dictionary of arrays
         :param actions: (T,) int64, the actions of the episode
         :return: The hidden states before each of the T + 1 observations
         """
@@ -237,7 +237,7 @@ class LWMPolicy(DQNPolicy):
         """
         One step of all environments: the only way actions come about, in training, evaluation and play.
 
-        :param observations: (B, *observation shape)
+        :param observations: ``(B, *observation shape)``
         :param state: memory before them
         :param episode_starts: (B,) bool, environments whose episode begins here
         :param epsilons: (B,) float or one for all, probability of a uniformly random action
@@ -379,7 +379,7 @@ class PolicyStep(nn.Module):
 
     def forward(self, observations: PyTorchObs, episode_starts: th.Tensor, *state: th.Tensor) -> tuple[th.Tensor, ...]:
         """
-        :param observations: (B, *observation shape)
+        :param observations: ``(B, *observation shape)``
         :param episode_starts: (B,) bool, environments whose episode begins here
         :param state: The four parts of the hidden states before them, :meth:`LWMPolicy.initial_state` at first
         :return: (B, A) float Q-values, and the four parts of the hidden states after the greedy step; the last part are the

@@ -117,7 +117,7 @@ class LatentWorldModel(nn.Module):
         """
         The encoder gets no gradient from the predictor (LWM, section 4.2).
 
-        :param observations: (T, B, *observation shape)
+        :param observations: ``(T, B, *observation shape)``
         :return: (T, B, Z) float32
         """
         parts = observations if isinstance(observations, dict) else {"": observations}
@@ -132,7 +132,7 @@ class LatentWorldModel(nn.Module):
         """
         Compare one observation with what was expected.
 
-        :param observations: (B, *observation shape)
+        :param observations: ``(B, *observation shape)``
         :param predicted_latents: (B, Z) float, from the step before
         :param episode_starts: (B,) bool, nothing was expected here
         :return: (B, Z) float latents, (B,) float intrinsic rewards
@@ -147,7 +147,7 @@ class LatentWorldModel(nn.Module):
         Predict the next latents along a sequence; see :meth:`LatentPredictor.forward`.
 
         :param latents: (T, B, Z) float
-        :param actions: (T, B, *action shape)
+        :param actions: ``(T, B, *action shape)``
         :param hidden: (B, hidden_size) float
         :param resets: (T, B) bool
         :return: (T, B, Z) float, (B, hidden_size) float
