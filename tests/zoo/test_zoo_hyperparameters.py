@@ -113,6 +113,6 @@ def test_blocks_of_other_algorithms_construct_a_model(name: str, algo: str) -> N
         model = ALGOS[algo](env=env, **arguments, device="cpu")
         (bonus,) = get_callback_list(block)
         assert isinstance(bonus, sb3_lwm.IntrinsicRewardCallback)
-        scales = [bonus.intrinsic_reward_scale(left) for left in (1.0, 0.75, 0.3)]
+        scales = [bonus.intrinsic_reward_scale(left) for left in (1.0, 0.75, 0.25)]
         assert scales[0] > scales[1] > scales[2] == 0.0
         model.env.close()
