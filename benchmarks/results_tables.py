@@ -1,6 +1,16 @@
-"""The README's tables of labyrinth results, made of their CSV alone."""
+"""
+The documentation's tables of labyrinth results, made from their CSVs alone::
+
+    python benchmarks/results_tables.py
+"""
+
+from pathlib import Path
 
 import pandas as pd
+
+RESULTS = Path(__file__).parent / "results"
+# the pages of the documentation include the files in it
+PAGES = Path(__file__).parents[1] / "docs" / "results"
 
 
 def final_table(results: pd.DataFrame) -> pd.DataFrame:
@@ -54,3 +64,57 @@ def to_markdown(table: pd.DataFrame) -> str:
     """:return: lines of the table"""
     rows = [list(table), ["---"] * len(table.columns), *table.fillna("").to_numpy().tolist()]
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
+
+
+def read_result(name: str) -> pd.DataFrame:
+    """:return: the rows of a CSV in ``benchmarks/results``"""
+    return pd.read_csv(RESULTS / f"{name}.csv")
+
+
+def label_rows(table: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
+    """
+    :param table: The result of ``training_table``
+    :param labels: The label of each row
+    :return: The table with one column of labels in place of size, agent, settings and seed
+    """
+    courses = table.drop(columns=["size", "agent", "settings", "seed"])
+    courses.insert(0, "steps of training, up to", labels + table.seed.map(", seed {}".format))
+    return courses.fillna("")
+
+
+def burn_in_table() -> pd.DataFrame:
+    """:return: trainings on 4x4 and 5x5 with and without burn-in"""
+    table = pd.concat([training_table(read_result(name)) for name in ("labyrinth", "labyrinth_burn_in")])
+    table = table[(table.agent == "lwm_dqn") & (table["size"] > 3)]
+    shipped = table["size"].map({4: 16, 5: 0})
+    burn_in = table.settings.map({"labyrinth burn_in:0": 0, "labyrinth burn_in:32": 32}).fillna(shipped)
+    kinds = burn_in.map(lambda rows: f"{rows:.0f} steps of burn-in" if rows else "no burn-in")
+    labelled = label_rows(table, table["size"].map("{0}x{0}, ".format) + kinds)
+    return labelled.sort_values("steps of training, up to", kind="stable")
+
+
+def make_tables() -> dict[str, str]:
+    """:return: for each file in ``docs/results`` its content, a table in Markdown"""
+    early = training_table(read_result("labyrinth_3x3"))
+    agents = early.agent.map({"lwm_dqn": "world model", "no-world-model": "no world model"})
+    long = training_table(read_result("labyrinth_long_episodes"))
+    tables = {
+        "labyrinth.md": final_table(read_result("labyrinth")),
+        "ablations.md": course_table(read_result("ablations")),
+        "burn_in.md": burn_in_table(),
+        "labyrinth_3x3.md": label_rows(early, agents),
+        "long_episodes.md": label_rows(long, long["size"].map("{0}x{0}".format)),
+    }
+    return {name: to_markdown(table) + "\n" for name, table in tables.items()}
+
+
+def main() -> None:
+    """Write the files."""
+    PAGES.mkdir(exist_ok=True)
+    for name, table in make_tables().items():
+        (PAGES / name).write_text(table, encoding="utf-8")
+        print(f"Saved {PAGES / name}")
+
+
+if __name__ == "__main__":
+    main()
