@@ -8,7 +8,8 @@ copyright = author
 version = release = sb3_lwm.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.intersphinx", "sphinx.ext.viewcode"]
-exclude_patterns = ["_build"]
+# the tables in results are included by pages
+exclude_patterns = ["_build", "results"]
 html_theme = "furo"
 html_title = f"sb3-lwm {version}"
 
