@@ -1,7 +1,6 @@
 """``python -m sb3_lwm.zoo``: its scripts, and the wheel that it comes with."""
 
 import importlib.util
-import re
 import runpy
 import shutil
 import sys
@@ -28,13 +27,6 @@ def test_entry_names_the_scripts(
     assert not arguments or ("record_video" in output and "plot_train" in output)
     own = "sb3-lwm (embeddings, evaluate, play, record, resume, seeds, sweep, sweep_report, watch)"
     assert "--help" not in arguments or own in " ".join(output.split())
-
-
-def test_readme_lists_every_script() -> None:
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    rows = [line.split("|") for line in readme.splitlines() if re.match(r"\|.*\|.*`.*\|", line)]
-    listed = {name for row in rows if len(row) == 5 for name in re.findall(r"`(\w+)`", row[2])}
-    assert listed >= SCRIPTS.keys()
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -98,8 +98,9 @@ def test_unknown_study(database: str) -> None:
         load_study(database, "yours")
 
 
-def test_proxy_command_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (line,) = (line for line in (REPOSITORY / "README.md").read_text().splitlines() if "run_grpc_proxy_server" in line)
+def test_proxy_command_of_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (REPOSITORY / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    (line,) = (line for line in page.splitlines() if "run_grpc_proxy_server" in line)
     python, _, program = shlex.split(line)
     served: list[tuple[BaseStorage, str]] = []
     monkeypatch.setattr("optuna.storages.run_grpc_proxy_server", lambda storage, host: served.append((storage, host)))
