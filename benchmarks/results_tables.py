@@ -4,6 +4,7 @@ The documentation's tables of labyrinth results, made from their CSVs alone::
     python benchmarks/results_tables.py
 """
 
+import argparse
 from pathlib import Path
 
 import pandas as pd
@@ -110,6 +111,7 @@ def make_tables() -> dict[str, str]:
 
 def main() -> None:
     """Write the files."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     PAGES.mkdir(exist_ok=True)
     for name, table in make_tables().items():
         (PAGES / name).write_text(table, encoding="utf-8")
