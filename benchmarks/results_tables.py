@@ -79,7 +79,7 @@ def label_rows(table: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
     :return: The table with one column of labels in place of size, agent, settings and seed
     """
     courses = table.drop(columns=["size", "agent", "settings", "seed"])
-    courses.insert(0, "steps of training, up to", labels + table.seed.map(", seed {}".format))
+    courses.insert(0, "up to step", labels + table.seed.map(", seed {}".format))
     return courses.fillna("")
 
 
@@ -91,7 +91,7 @@ def burn_in_table() -> pd.DataFrame:
     burn_in = table.settings.map({"labyrinth burn_in:0": 0, "labyrinth burn_in:32": 32}).fillna(shipped)
     kinds = burn_in.map(lambda rows: f"{rows:.0f} steps of burn-in" if rows else "no burn-in")
     labelled = label_rows(table, table["size"].map("{0}x{0}, ".format) + kinds)
-    return labelled.sort_values("steps of training, up to", kind="stable")
+    return labelled.sort_values("up to step", kind="stable")
 
 
 def make_tables() -> dict[str, str]:

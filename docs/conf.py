@@ -11,6 +11,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.intersphinx", "sp
 # the tables in results are included by pages
 exclude_patterns = ["_build", "results"]
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_title = f"sb3-lwm {version}"
 
 myst_heading_anchors = 3
