@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 import yaml
 from helpers import REPOSITORY
 
@@ -85,6 +86,7 @@ def test_python_blocks(tmp_path: Path) -> None:
     assert len(pages) > 5 and all(f"ran {page}\n" in output for page in pages)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the shell blocks are for a POSIX shell")
 def test_shell_blocks(tmp_path: Path) -> None:
     code = "\n".join(code_that_runs("sh", "bash").values())
     # the README's main job, with fewer steps
