@@ -43,7 +43,7 @@ def open_storage(url: str, heartbeat: int = 60, create: bool = True) -> storages
     :raises ConnectionError: if the storage cannot be opened, or must not be created
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # of the heartbeat and the proxy, see the README
+        warnings.simplefilter("ignore", ExperimentalWarning)  # of the heartbeat and the proxy, see docs/sweeps.md
         try:
             path = url if url.endswith(".log") else url.removeprefix("sqlite:///")
             if not create and "://" not in path and not Path(path).exists():
