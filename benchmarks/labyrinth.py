@@ -6,7 +6,7 @@ Steps that it takes to visit every cell of a labyrinth: of trained agents, and o
 Sizes 3, 4 and 5, seeds 100, 101 and 102 of the agent with its world model and without it are trained with the RL Zoo and the
 settings that ship; ``--conf-file labyrinth-paper`` takes those of the paper. What was interrupted goes on where it stopped,
 what is finished is not trained again, not even when a settings file has been edited: take another folder then. The CSV gets a
-row for each 100 000 steps of a training (mean of the episodes that ended in them), one for each evaluation there (128
+row for each 100 000 steps of a training (mean of the episodes that ended in them), one for each evaluation there (1024
 episodes, 1 % of the actions at random), and one for each bound (a random walk, depth-first search with a perfect memory, the
 shortest walk of somebody who knows the map). Rows of others that it has already stay: ``--sizes``, ``--agents`` and
 ``--seeds`` make the table in parts.
@@ -31,7 +31,7 @@ from zoo_scores import score
 from sb3_lwm.zoo import register
 from sb3_lwm.zoo.processes import handle_interruptions
 
-EVALUATION_EPISODES = 128
+EVALUATION_EPISODES = 1024
 EVALUATION_EPS = 0.01
 AGENTS = {"no-world-model": Agent(params=("use_world_model:False",)), "lwm_dqn": Agent()}
 
