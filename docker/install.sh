@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# pinned: a range would take a build with gigabytes of CUDA
+# pinned: a version that has a CPU build at hand; a range would take a build with gigabytes of CUDA
 python -m pip install --quiet --no-cache-dir torch==2.13.0
 python -m pip install --quiet --no-cache-dir ".[compression,minigrid,sweeps,figures]"
 
