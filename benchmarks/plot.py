@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from curves import draw_seeds
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, NullLocator, ScalarFormatter
 from results_tables import course_table, final_table, to_markdown, training_table, write_steps
-from rliable import library, metrics
 from walk_figure import draw_walk
 
 from sb3_lwm.figures import save_figure
@@ -29,9 +29,6 @@ from sb3_lwm.figures import save_figure
 # what the others are compared with, in labyrinth.csv and in ablations.csv
 REFERENCES = ("lwm_dqn", "complete")
 BOUND_STYLES = {"random": ":", "search": "--", "map-known": "-"}
-RESAMPLES = 2000
-# of fewer seeds an interquartile mean is the mean, and its interval hardly more than their range
-SEEDS_FOR_INTERVAL = 4
 GREY = "0.35"
 # of the bars' panels, in steps of depth-first search
 WIDTH = 1.5
@@ -50,20 +47,6 @@ def find_mixed(results: pd.DataFrame) -> str | None:
         if len(kinds := sorted(set(kinds))) > 1:
             return f"{agent} of size {size}: {' and '.join(kinds)}"
     return None
-
-
-def interquartile(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """
-    :param curves: (seeds, points) float
-    :return: (points,) interquartile mean over the seeds, and (2, points) its 95 % bootstrap interval
-    """
-    aggregate = {"all": curves[:, None, :]}
-    means, intervals = library.get_interval_estimates(
-        aggregate,
-        lambda scores: np.array([metrics.aggregate_iqm(scores[..., point]) for point in range(scores.shape[-1])]),
-        reps=RESAMPLES,
-    )
-    return means["all"], intervals["all"]
 
 
 def draw_curves(results: pd.DataFrame) -> Figure:
@@ -85,7 +68,7 @@ def draw_curves(results: pd.DataFrame) -> Figure:
         for name, part in sorted(beside, key=lambda pair: pair[0] in REFERENCES):
             # where there are many others, each is named by its title
             label = name if name in REFERENCES or max(n_shown.values()) == 1 else "agent of the title"
-            _draw_seeds(axes, part.pivot_table("mean_steps", "seed", "steps"), _colour(name), label)
+            draw_seeds(axes, part.pivot_table("mean_steps", "seed", "steps"), _colour(name), label)
         for row in results[(results["size"] == size) & (results.kind == "bound")].itertuples():
             axes.axhline(row.mean_steps, color=GREY, linestyle=BOUND_STYLES[row.agent], linewidth=1.0, label=row.agent)
         axes.set(title=f"{size}x{size}: {agent}" if n_shown[size] > 1 else f"{size}x{size}", xlabel="steps of the training")
@@ -98,22 +81,6 @@ def draw_curves(results: pd.DataFrame) -> Figure:
     figure.supylabel("steps of an episode (log)", fontsize=10)
     _add_legend(figure, panels)
     return figure
-
-
-def _draw_seeds(axes: Any, curves: pd.DataFrame, colour: str, label: str) -> None:
-    """
-    :param axes: of matplotlib
-    :param curves: a row for each seed, a column for each evaluation
-    :param colour: of the lines
-    :param label: of the legend
-    """
-    axes.plot(curves.columns, curves.T, color=colour, linewidth=0.8, alpha=0.8)
-    if len(curves) < SEEDS_FOR_INTERVAL:
-        axes.plot([], [], color=colour, label=label)
-        return
-    means, (low, high) = interquartile(curves.to_numpy())
-    axes.plot(curves.columns, means, color=colour, linewidth=2.0, label=label)
-    axes.fill_between(curves.columns, low, high, color=colour, alpha=0.15, linewidth=0.0)
 
 
 def draw_steps(results: pd.DataFrame) -> Figure:

@@ -16,11 +16,13 @@ RLeXplore, which needs a Python environment of its own: see ``rlexplore_ppo.py``
 
 import argparse
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from curves import draw_interquartile, draw_seeds
 from trainings import HERE, KEY, SETTINGS, Agent, Training, add_options, add_to, folder_of, read_episodes, train_all
 
 from sb3_lwm.figures import save_figure
@@ -45,6 +47,8 @@ TASKS = {
     "MiniGrid-MemoryS7-v0": Task(500_000),
     "MountainCarContinuous-v0": Task(30_000, interval=5_000),
 }
+# The parts of a training at which tasks of different lengths are averaged
+PROGRESS = np.linspace(0.05, 1.0, 20)
 PPO = SETTINGS / "minigrid-ppo.yml"
 RECURRENT_PPO = SETTINGS / "minigrid-ppo_lstm.yml"
 DQN = HERE / "minigrid_dqn.yml"
@@ -89,26 +93,61 @@ def curve(training: Training) -> pd.DataFrame:
 
 def draw(results: pd.DataFrame, path: Path) -> None:
     """
+    Draw the success rate against steps: a panel for each task, with a thin line for each seed, and of two tasks or more a last
+    panel with the interquartile mean over all tasks and seeds, of the agents that were trained on all of them.
+
     :param results: The rows of the CSV
-    :param path: The picture to write: the success rate against steps, a panel for each task, a thin line for each seed
+    :param path: The picture to write
     """
     import matplotlib.pyplot as plt
 
-    tasks = list(dict.fromkeys(results.task))
-    size = (4.2 * len(tasks), 3.2)
-    figure, axes = plt.subplots(1, len(tasks), figsize=size, squeeze=False, sharey=True, layout="constrained")
-    colours = {agent: f"C{number}" for number, agent in enumerate(sorted(set(results.agent), reverse=True))}
-    for axis, task in zip(axes[0], tasks, strict=True):
+    tasks, agents = list(dict.fromkeys(results.task)), list(dict.fromkeys(results.agent))
+    n_panels = len(tasks) + (len(tasks) > 1)
+    columns = min(n_panels, 4)
+    lines = -(-n_panels // columns)
+    size = (4.2 * columns, 3.2 * lines)
+    figure, axes = plt.subplots(lines, columns, figsize=size, squeeze=False, sharey=True, layout="constrained")
+    colours = {agent: f"C{number}" for number, agent in enumerate(sorted(agents, reverse=True))}
+    for axis, task in zip(axes.flat, tasks, strict=False):
         unit, name = (1e6, "million steps") if TASKS[task].steps >= 1e6 else (1e3, "thousand steps")
-        for (agent, _), rows in results[results.task == task].groupby(["agent", "seed"]):
-            axis.plot(rows.steps / unit, rows.success, color=colours[agent], linewidth=1.0, alpha=0.8)
+        for agent, rows in results[results.task == task].groupby("agent"):
+            seeds = rows.pivot_table("success", "seed", "steps")
+            draw_seeds(axis, seeds.rename(columns=lambda steps, unit=unit: steps / unit), colours[agent], agent)
         axis.set_title(task.removeprefix("MiniGrid-").removesuffix("-v0"), fontsize=10)
         axis.set_xlabel(name)
         axis.set_ylim(-0.03, 1.03)
-    axes[0, 0].set_ylabel("success rate of training episodes")
+    if len(tasks) > 1:
+        axis = axes.flat[len(tasks)]
+        for agent in agents:
+            if (scores := scores_of_all_tasks(results[results.agent == agent], tasks)) is not None:
+                draw_interquartile(axis, PROGRESS, scores, colours[agent], agent)
+        axis.set_title("interquartile mean over the tasks", fontsize=10)
+        axis.set_xlabel("part of the training")
+    for axis in axes.flat[n_panels:]:
+        axis.set_axis_off()
+    for row in axes:
+        row[0].set_ylabel("success rate of episodes")
     handles = [plt.Line2D([], [], color=colour, label=agent) for agent, colour in colours.items()]
-    axes[0, 0].legend(handles=handles, loc="center right", frameon=False)
+    axes[0, 0].legend(handles=handles, loc="best", frameon=False, fontsize=8)
     save_figure(figure, path)
+
+
+def scores_of_all_tasks(results: pd.DataFrame, tasks: Sequence[str]) -> np.ndarray | None:
+    """
+    :param results: The rows of one agent
+    :param tasks: The tasks
+    :return: (seeds, tasks, points) float, the success rates after the parts of the training in ``PROGRESS``, between two
+        intervals by linear interpolation; None if a seed or a task is missing
+    """
+    groups = {key: rows.sort_values("steps") for key, rows in results.groupby(["seed", "task"])}
+    seeds = sorted(set(results.seed))
+    if len(groups) < len(seeds) * len(tasks):
+        return None
+
+    def at_parts(rows: pd.DataFrame) -> np.ndarray:
+        return np.interp(PROGRESS, rows.steps / rows.total_steps.iloc[0], rows.success)
+
+    return np.array([[at_parts(groups[seed, task]) for task in tasks] for seed in seeds])
 
 
 def parse() -> argparse.Namespace:

@@ -1,13 +1,17 @@
 """The benchmark of tasks whose reward is rare."""
 
+import itertools
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from trainings import Training
+
+pytest.importorskip("rliable", reason="needs the extra 'plots'")
 import sparse_tasks
 from sparse_tasks import AGENTS, curve, find_agent
-from trainings import Training
 
 TASK = "MiniGrid-MultiRoom-N4-S5-v0"
 
@@ -56,9 +60,43 @@ def test_a_rival_is_trained_by_the_interpreter_that_has_it(tmp_path: Path) -> No
     assert command[2:4] == ["--reward", "E3B"] and TASK in command
 
 
-def test_the_figure_has_a_panel_for_each_task(tmp_path: Path) -> None:
+def made_up(agent: str, success: dict[str, list[float]], seeds: tuple[int, ...] = (1, 2)) -> pd.DataFrame:
+    """Return rows of an agent whose seeds are all the same."""
+    tables = []
+    for (task, values), seed in itertools.product(success.items(), seeds):
+        steps = np.arange(1, len(values) + 1) * 5e4
+        columns = {"task": task, "agent": agent, "seed": seed, "total_steps": steps[-1], "steps": steps, "success": values}
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables)
+
+
+def test_tasks_of_different_lengths_are_compared_at_the_same_parts_of_a_training() -> None:
+    results = made_up("ppo", {"short": [0.0, 1.0], "long": [0.0, 0.2, 0.4, 0.8]})
+    scores = sparse_tasks.scores_of_all_tasks(results, ["short", "long"])
+    assert scores is not None and scores.shape == (2, 2, len(sparse_tasks.PROGRESS))
+    # halfway and at three quarters
+    assert scores[0, :, 9] == pytest.approx([0.0, 0.2]) and scores[0, :, 14] == pytest.approx([0.5, 0.4])
+    assert scores[0, :, -1] == pytest.approx([1.0, 0.8])
+
+
+def test_an_agent_without_one_of_the_tasks_is_left_out() -> None:
+    results = pd.concat([made_up("ppo", {"short": [0.0, 1.0]}), made_up("ppo", {"long": [0.0, 0.2]}, seeds=(1,))])
+    assert sparse_tasks.scores_of_all_tasks(results, ["short", "long"]) is None
+
+
+def test_the_figure_has_a_panel_for_each_task_and_one_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
-    rows = {"agent": ["ppo", "ppo"], "seed": [1, 1], "steps": [5e4, 1e5], "success": [0.0, 0.5]}
-    tables = [pd.DataFrame({**rows, "task": task}) for task in (TASK, "MountainCarContinuous-v0")]
-    sparse_tasks.draw(pd.concat(tables), tmp_path / "figure.png")
+    titles = []
+    monkeypatch.setattr(
+        sparse_tasks, "save_figure", lambda figure, path: titles.extend(axes.get_title() for axes in figure.axes)
+    )
+    both = {TASK: [0.0, 0.5, 1.0], "MountainCarContinuous-v0": [0.0, 0.0, 1.0]}
+    results = pd.concat([made_up("ppo + bonus", both), made_up("ppo", {TASK: [0.0, 0.0, 0.0]})])
+    sparse_tasks.draw(results, tmp_path / "figure.png")
+    assert titles[:3] == ["MultiRoom-N4-S5", "MountainCarContinuous", "interquartile mean over the tasks"]
+
+
+def test_the_figure_of_one_task_is_written(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    sparse_tasks.draw(made_up("ppo", {TASK: [0.0, 0.5]}), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 5000
