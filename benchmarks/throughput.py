@@ -223,9 +223,9 @@ def measure_small(arguments: argparse.Namespace) -> None:
 
 
 def measure_paper(arguments: argparse.Namespace) -> None:
-    """The whole program of the Atari experiments at its real sizes; on a CPU with fewer games, which no update notices."""
+    """The whole program of the Atari experiments at its real sizes: an update follows each step of all games."""
     on_gpu = arguments.device.startswith("cuda")
-    n_envs = arguments.n_envs or (128 if on_gpu else 16)
+    n_envs = arguments.n_envs or 128
     settings = {**agent_arguments(read_block("atari.yml", "atari")), "seed": 0, "device": arguments.device}
     settings.update(
         buffer_size=n_envs * 640, learning_starts=n_envs * 260, pretraining_updates=2, encoder_pretraining_updates=2

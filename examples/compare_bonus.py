@@ -1,5 +1,5 @@
 """
-PPO with the intrinsic reward of the latent world model and without it, on a MiniGrid task (`pip install sb3-lwm[minigrid]`).
+PPO with the intrinsic reward of the latent world model and without it, on a MiniGrid task (extra `minigrid`).
 
     python examples/compare_bonus.py                # about five minutes each
 """

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from helpers import REPOSITORY
 
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 FENCE = re.compile(r"((?:^<!-- [^\n]* -->\n)*)^```(\w+|\{[^\n]*)?[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHORTENED = re.compile(r"<!-- shortened: (.+?) => (.+?) -->")
 # drawings and citations; directives of Sphinx, such as {include}, are built with the documentation
