@@ -1,6 +1,6 @@
 """Latent world models for intrinsically motivated exploration, as an extension of Stable-Baselines3."""
 
-from sb3_lwm.envs import AtariVecEnv, CoverageCallback  # registers the labyrinths too
+from sb3_lwm.envs import AtariVecEnv, CoverageCallback  # also registers the labyrinths
 from sb3_lwm.figures.embedding_callback import EmbeddingCallback
 from sb3_lwm.intrinsic import IntrinsicRewardCallback
 from sb3_lwm.lwm_dqn import LWMDQN, CnnPolicy, LatentWorldModelCallback, MlpPolicy, MultiInputPolicy

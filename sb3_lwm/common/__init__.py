@@ -1,1 +1,1 @@
-"""What every part of the package uses: tensor types, network layers, files, exploration, evaluation."""
+"""Code that several parts of the package share: tensor types, network layers, files, exploration, evaluation."""

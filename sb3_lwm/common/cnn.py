@@ -1,4 +1,4 @@
-"""The convolutions of images, which the Q-network and the world model share."""
+"""Convolutional networks for images, for the Q-network and the world model."""
 
 from collections.abc import Callable
 
@@ -11,23 +11,24 @@ from torch import nn
 from sb3_lwm.common.observations import is_image, module_names
 from sb3_lwm.common.type_aliases import Observations
 
-# The number of images whose convolutions stay in a CPU's caches, approximately
+# The approximate number of images whose convolutions fit into a CPU's caches
 CHUNK_SIZE = 125
-# The three convolutions of NatureCNN leave nothing of smaller images
+# The three convolutions of NatureCNN need images of at least this size
 MIN_IMAGE_SIZE = 36
 
 
 class ImageCNN(NatureCNN):
     """
-    SB3's NatureCNN with pixels in [-1, 1) (``frame / 128 - 1``: LWM, section 5), laid out for speed: channels last.
+    SB3's NatureCNN with pixels in [-1, 1) (``frame / 128 - 1``: LWM, section 5), in the memory format channels last, which
+    is faster.
 
-    :param observation_space: channels-first images
-    :param features_dim: size of the features
-    :param normalized_image: Whether the environment has normalised the images itself; they stay as they are
-    :param is_activated: whether a ReLU ends it; the embedding of the world model has none
+    :param observation_space: The space of the images, channels first
+    :param features_dim: The size of the features
+    :param normalized_image: Whether the environment has normalised the images itself; they are then not rescaled
+    :param is_activated: Whether the last layer is a ReLU; not in the embedding of the world model
     """
 
-    # bfloat16 inside; pays on GPUs only
+    # Whether to use bfloat16 inside, which is faster on GPUs only
     mixed_precision = False
 
     def __init__(
@@ -44,8 +45,8 @@ class ImageCNN(NatureCNN):
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """
-        :param observations: (N, C, H, W) float, in [0, 1] as SB3's ``preprocess_obs`` gives them, or normalised otherwise
-        :return: (N, features_dim) float
+        :param observations: The images, (N, C, H, W) float, in [0, 1] after SB3's ``preprocess_obs``, or normalised otherwise
+        :return: The features, (N, features_dim) float
         """
         with th.autocast(observations.device.type, dtype=th.bfloat16, enabled=self.mixed_precision):
             return super().forward(observations if self.normalized_image else _centre(observations)).float()
@@ -56,10 +57,10 @@ class GridCNN(BaseFeaturesExtractor):
     Three 3x3 convolutions with padding, for images of any size, such as the cells of a grid world. The first one keeps the
     size, the others halve it.
 
-    :param observation_space: A Box of shape (C, H, W)
+    :param observation_space: The space of the images, a Box of shape (C, H, W)
     :param features_dim: The size of the features
-    :param normalized_image: Whether the environment has normalised the images itself; they stay as they are
-    :param is_activated: Whether a ReLU ends it; the embedding of the world model has none
+    :param normalized_image: Whether the environment has normalised the images itself; they are then not rescaled
+    :param is_activated: Whether the last layer is a ReLU; not in the embedding of the world model
     :raises ValueError: If the observations are not images
     """
 
@@ -85,8 +86,8 @@ class GridCNN(BaseFeaturesExtractor):
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """
-        :param observations: (N, C, H, W) float, in [0, 1] as SB3's ``preprocess_obs`` gives them, or normalised otherwise
-        :return: (N, features_dim) float
+        :param observations: The images, (N, C, H, W) float, in [0, 1] after SB3's ``preprocess_obs``, or normalised otherwise
+        :return: The features, (N, features_dim) float
         """
         return self.linear(self.cnn(observations if self.normalized_image else _centre(observations)))
 
@@ -97,11 +98,11 @@ class DictExtractor(CombinedExtractor):
 
     :param observation_space: The Dict space
     :param cnn_output_dim: The number of features of each image
-    :param normalized_image: Whether the environment has normalised the images itself; they stay as they are
+    :param normalized_image: Whether the environment has normalised the images itself; they are then not rescaled
     """
 
     def __init__(self, observation_space: spaces.Dict, cnn_output_dim: int = 256, normalized_image: bool = False) -> None:
-        # CombinedExtractor itself would build the extractors that are replaced here
+        # not CombinedExtractor's constructor, which would build the extractors that are replaced here
         super(CombinedExtractor, self).__init__(observation_space, features_dim=1)
         self.names = module_names(observation_space.spaces)
         self.extractors = nn.ModuleDict()
@@ -118,8 +119,8 @@ class DictExtractor(CombinedExtractor):
 
     def forward(self, observations: Observations) -> th.Tensor:
         """
-        :param observations: (N, ...) float of each key
-        :return: (N, features_dim) float
+        :param observations: The preprocessed observations of each key, (N, ...) float
+        :return: The features, (N, features_dim) float
         """
         assert isinstance(observations, dict)
         return th.cat([self.extractors[name](observations[key]) for key, name in self.names.items()], dim=1)
@@ -136,7 +137,7 @@ def is_small(space: spaces.Space) -> bool:
 def cnn_for(space: spaces.Space) -> type[ImageCNN] | type[GridCNN]:
     """
     :param space: The space of images, channels first
-    :return: The class of the convolutions that suit their size
+    :return: The class of convolutional networks for images of this size
     """
     return GridCNN if is_small(space) else ImageCNN
 
@@ -148,11 +149,11 @@ def _centre(images: th.Tensor) -> th.Tensor:
 
 def in_chunks(function: Callable[[th.Tensor], th.Tensor], images: th.Tensor) -> th.Tensor:
     """
-    Apply a function to images: on a CPU some at a time, which is twice as fast as all at once, on a GPU all at once.
+    Apply a function to images: on a CPU in chunks, which is twice as fast as all at once, on a GPU all at once.
 
-    :param function: from (n, ...) to (n, F), each image by itself
-    :param images: (N, ...)
-    :return: (N, F)
+    :param function: The function from (n, ...) to (n, F), which treats each image independently
+    :param images: The images, (N, ...)
+    :return: The results, (N, F)
     """
     if images.device.type != "cpu" or len(images) <= CHUNK_SIZE:
         return function(images)

@@ -1,4 +1,4 @@
-"""Scores of whole games, counted as papers count them and as they should be counted."""
+"""Scores of whole games, of the first games to finish (as in papers) and of the first games to start (without bias)."""
 
 from typing import Any, NamedTuple, Protocol
 
@@ -6,12 +6,12 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
-# of the record of an episode in SB3's Monitor: return, length and time
+# The keys of an episode's record in SB3's Monitor: return, length and time
 MONITOR_KEYS = ("r", "l", "t")
 
 
 class Player(Protocol):
-    """Anything with SB3's ``predict``."""
+    """An object with SB3's ``predict``."""
 
     def predict(self, observation: Any, state: Any, episode_start: Any, deterministic: bool) -> tuple[np.ndarray, Any]:
         """See :meth:`stable_baselines3.common.base_class.BaseAlgorithm.predict`."""
@@ -20,29 +20,31 @@ class Player(Protocol):
 class Game(NamedTuple):
     """One whole game: an Atari game with all its lives, or an episode."""
 
-    started: int  # how many games had been started before it
+    started: int  # number of games that were started before this one
     score: float  # sum of the environment's rewards
-    length: int  # agent steps
-    visited: dict[str, int]  # what else the environment's record of the game has, such as the number of rooms and cells
+    length: int  # number of agent steps
+    visited: dict[str, int]  # other entries of the environment's record, such as the numbers of rooms and cells
 
 
 class Scores(NamedTuple):
-    """The same games, counted twice."""
+    """Two selections of the played games."""
 
-    first_finished: list[Game]  # the first n games to finish, as LWM counts; short games have an advantage
-    first_started: list[Game]  # the first n games that were started, all of them played to their end
+    first_finished: list[Game]  # the first n games to finish, as in LWM, which favours short games
+    first_started: list[Game]  # the first n games to start, all of them played to their end
 
 
 def play_games(player: Player, env: VecEnv, n_games: int = 128, deterministic: bool = False) -> Scores:
     """
     Play until each of the first ``n_games`` games has ended.
 
-    :param player: an agent; with ``deterministic=False`` :class:`~sb3_lwm.LWMDQN` plays at random with its ``evaluation_eps``
-    :param env: whose infos have ``episode`` records of whole games: ``AtariVecEnv``, or environments in a ``Monitor``
-    :param n_games: how many count
-    :param deterministic: of ``predict``
-    :return: the games, each list in the order in which they finished
-    :raises ValueError: if no game is asked for
+    :param player: The agent; with ``deterministic=False``, :class:`~sb3_lwm.LWMDQN` takes random actions with the probability
+        ``evaluation_eps``
+    :param env: Environments whose infos have ``episode`` records of whole games: ``AtariVecEnv``, or environments in a
+        ``Monitor``
+    :param n_games: The number of games in each selection
+    :param deterministic: Whether ``predict`` is deterministic
+    :return: The games, each list in the order in which they finished
+    :raises ValueError: If ``n_games`` is less than 1
     """
     if n_games < 1:
         raise ValueError(f"n_games={n_games}: play at least one game.")
@@ -55,7 +57,7 @@ def play_games(player: Player, env: VecEnv, n_games: int = 128, deterministic: b
             actions, state = player.predict(observations, state, starts, deterministic)
             observations, _, starts, infos = env.step(actions)
             for index in range(env.num_envs):
-                # an Atari game goes on after a lost life, which ends an episode of the learner
+                # an Atari game continues after a lost life, which ends an episode for the learner
                 if (record := infos[index].get("episode")) is not None:
                     visited = {name: record[name] for name in record if name not in MONITOR_KEYS}
                     finished.append(Game(int(playing[index]), float(record["r"]), int(record["l"]), visited))

@@ -1,19 +1,19 @@
-"""Random actions: how many, and which."""
+"""Random actions: their probabilities and their generator."""
 
 import numpy as np
 
-# Gymnasium seeds its environments with the seed alone
+# Combined with an agent's seed, so that its generator differs from those of environments, which Gymnasium seeds with it alone
 AGENT = 1
 
 
 def epsilon_ladder(n_envs: int, base: float, alpha: float) -> list[float]:
     """
-    ``epsilon_i = base^(1 + alpha i / (n_envs - 1))``: environments from bold to cautious (Ape-X, section 4.1; R2D2).
+    ``epsilon_i = base^(1 + alpha i / (n_envs - 1))``: environments with decreasing exploration (Ape-X, section 4.1; R2D2).
 
-    :param n_envs: number of environments
-    :param base: epsilon of the first environment, in (0, 1)
-    :param alpha: how far the last environment's exponent lies above the first's
-    :return: one epsilon for each environment; ``base`` alone for a single one
+    :param n_envs: The number of environments
+    :param base: The epsilon of the first environment, in (0, 1)
+    :param alpha: The difference between the exponents of the last and the first environment
+    :return: The epsilon of each environment; ``base`` for a single one
     """
     return [base ** (1.0 + alpha * index / max(n_envs - 1, 1)) for index in range(n_envs)]
 
@@ -21,20 +21,20 @@ def epsilon_ladder(n_envs: int, base: float, alpha: float) -> list[float]:
 def agent_generator(seed: int | None) -> np.random.Generator:
     """
     :param seed: The seed of an agent; None for a random one
-    :return: A generator whose numbers are not those of an environment that was seeded with the same number
+    :return: A generator with other numbers than that of an environment with the same seed
     """
     return np.random.default_rng(None if seed is None else (AGENT, seed))
 
 
 def explore(actions: np.ndarray, epsilons: np.ndarray | float, n_actions: int, rng: np.random.Generator) -> np.ndarray:
     """
-    Epsilon-greedy, drawn for each environment by itself.
+    Epsilon-greedy exploration, independently in each environment.
 
-    :param actions: (B,) int64, greedy actions
-    :param epsilons: (B,) float or one for all
-    :param n_actions: ``A``
+    :param actions: The greedy actions, (B,) int64
+    :param epsilons: The probability of a random action, (B,) float or one for all
+    :param n_actions: The number of actions, ``A``
     :param rng: The generator of the random actions
-    :return: (B,) int64
+    :return: The actions, (B,) int64
     """
     if np.isscalar(epsilons) and epsilons == 0.0:
         return actions

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all; those that are no model, or only a part of one, are refused by name."""
+"""Files that are written completely or not at all, and checks that a file is a complete model."""
 
 import base64
 import io
@@ -19,10 +19,10 @@ REMEDY = "Use a file that LWMDQN.save has written to its end, such as the checkp
 @contextmanager
 def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """
-    Write a file that appears when it is whole: to a temporary one beside it, which takes its name if nothing failed.
+    Write a file completely or not at all: a temporary file in the same folder is renamed if no exception was raised.
 
-    :param path: of the file, replaced if there is one; its folder is made
-    :return: the temporary file, to write to; it has the same suffix
+    :param path: The path of the file, which is replaced if it exists; its folder is created
+    :return: The temporary file to write to, with the same suffix
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.stem}.part{path.suffix}")
@@ -32,17 +32,17 @@ def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 def check_model_file(path: Path) -> dict[str, Any]:
     """
-    Check that a file is a whole model of LWM-DQN, without reading its networks.
+    Check that a file is a complete model of LWM-DQN, without reading its networks.
 
-    :param path: The file, as for ``load``
-    :return: The agent's attributes as SB3 writes them: plain values as they are, all others serialized
-    :raises FileNotFoundError: If there is no such file
-    :raises ValueError: If it was cut short or is something else; names the file
+    :param path: The file, in the form for ``load``
+    :return: The agent's attributes in the form in which SB3 saves them: plain values, and serialized values of other types
+    :raises FileNotFoundError: If the file does not exist
+    :raises ValueError: If it was cut short or is not such a model; the message names the file
     """
     file = open_path(path, "r", verbose=0, suffix="zip")
     try:
         with zipfile.ZipFile(file) as archive:
-            # a file cut short may end with the directory of a network inside it, which zipfile takes for the whole
+            # a file cut short may end with the directory of a network inside it, which zipfile takes for that of the file
             names = set(archive.namelist())
             if not {"data", "policy.pth", "policy.optimizer.pth"} <= names:
                 raise ValueError(f"{path} is not a model, or was cut short: it holds {sorted(names)[:5]} only. {REMEDY}")
@@ -62,7 +62,7 @@ def check_model_file(path: Path) -> dict[str, Any]:
 def policy_of_version_0_1(data: dict[str, Any]) -> str | None:
     """
     :param data: The result of :func:`check_model_file`
-    :return: The alias of the policy's class if sb3-lwm 0.1 has written the file, whose classes had other modules; else None
+    :return: The alias of the policy's class if sb3-lwm 0.1, whose classes had other modules, has written the file; else None
     """
     policy_class = data["policy_class"]
     if policy_class["__module__"] != "sb3_lwm.policies":

@@ -1,4 +1,4 @@
-"""Stops a training that has gone wrong before the update that would spoil it."""
+"""Checks that stop a training before an update with non-finite values would spoil its networks."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -7,49 +7,50 @@ from typing import Any
 import numpy as np
 import torch as th
 
-# Larger numbers in an observation are named when a loss is not finite
+# The error of a loss that is not finite also names observations with numbers above this one
 LARGE_VALUE = 1e6
-# The device whose numbers can be looked at at once
+# The type of the device whose numbers can be read without delay
 HOST = "cpu"
 
 
 class NonFiniteError(ValueError):
     """
-    A loss, a gradient, a reward or an observation is not finite. A ValueError, because Optuna in the Zoo prunes those trials.
+    Raised if a loss, a gradient, a reward or an observation is not finite. A ValueError, because the Zoo lets Optuna prune
+    trials that raise one.
 
-    The message names the term, the step, and the last training state, which is good.
+    The message names the term, the step, and the last training state, which has finite values.
     """
 
 
 class FiniteGuard:
     """
-    Computes gradients, and refuses those that are not finite.
+    Computes gradients, and raises an error if they are not finite.
 
-    On the CPU it does so at once. On a GPU looking at a number would make it idle: there the gradients of a bad update are
-    made 0, and :meth:`read` tells.
+    On the CPU the error is raised at once. On a GPU, which reading a number would make idle, the gradients of such an update
+    are replaced by zeros, and :meth:`read` raises the error.
 
-    :param position: the step and the last training state, in words
+    :param position: The function that describes the present step and the last training state
     """
 
     def __init__(self, position: Callable[[], str]) -> None:
         self._position = position
-        # the largest absolute value of a number in an observation so far
+        # the largest absolute value in any observation so far
         self.largest_value = 0.0
-        # by message
+        # by error message, a tensor of shape () that is True if the error has occurred
         self._found: dict[str, th.Tensor] = {}
 
     def error(self, message: str) -> NonFiniteError:
         """
-        :param message: what is not finite, and the remedy
-        :return: to raise
+        :param message: The description of the value that is not finite, and the remedy
+        :return: The error to raise
         """
         return NonFiniteError(f"{message} {self._position()}")
 
     def check_step(self, observations: Any, rewards: np.ndarray) -> None:
         """
-        :param observations: (n_envs, *observation shape) array, or a dictionary of arrays
-        :param rewards: (n_envs,) float
-        :raises NonFiniteError: If a value is not finite; names the environment
+        :param observations: The observations, an array (n_envs, *observation shape), or a dictionary of arrays
+        :param rewards: The rewards, (n_envs,) float
+        :raises NonFiniteError: If a value is not finite; the message names the environment
         """
         for name, values in observations.items() if isinstance(observations, dict) else [("observation", observations)]:
             self.largest_value = max(self.largest_value, self._check_values(name, np.asarray(values)))
@@ -59,7 +60,7 @@ class FiniteGuard:
         """Return the largest absolute value; 0 for integers."""
         if values.dtype.kind != "f":
             return 0.0
-        # not finite if one of them is not
+        # the maximum is not finite if any value is not
         largest = float(np.abs(values).max(initial=0.0))
         if not np.isfinite(largest):
             env = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0]
@@ -72,13 +73,13 @@ class FiniteGuard:
         """
         Compute the gradients for the optimizer's next step, and clip them.
 
-        :param optimizer: of what is learned
-        :param loss: shape ()
-        :param term: what is learned, for the message
-        :param remedy: likewise
-        :param max_norm: bound of the gradients' norm; None for none
-        :return: shape (), float, their norm before
-        :raises NonFiniteError: if the loss or the norm is not finite
+        :param optimizer: The optimizer
+        :param loss: The loss, of shape ()
+        :param term: The name of the trained network, for the error message
+        :param remedy: The remedy, for the error message
+        :param max_norm: The bound of the gradients' norm; None for no clipping
+        :return: The norm of the gradients before clipping, float of shape ()
+        :raises NonFiniteError: If the loss or the norm is not finite
         """
         optimizer.zero_grad()
         loss.backward()
@@ -86,7 +87,7 @@ class FiniteGuard:
         gradients = [part.grad for part in parameters if part.grad is not None]
         norm = th.nn.utils.get_total_norm(gradients)
         is_on_host = norm.device.type == HOST
-        # one look: a number that is not finite leaves no finite sum of absolute values
+        # one test for both, since the sum is finite only if both are
         if not (is_on_host and math.isfinite(abs(loss.item()) + norm.item())):
             for name, value in (("loss", loss.detach()), ("gradient's norm", norm)):
                 self._check(f"The {term}'s {name}", value, remedy, gradients)
@@ -107,9 +108,9 @@ class FiniteGuard:
 
     def read(self) -> None:
         """
-        Wait for a GPU, and look.
+        Read the results of the checks on a GPU, which waits for its computations.
 
-        :raises NonFiniteError: if an update was bad since the last look
+        :raises NonFiniteError: If an update since the last reading was not finite
         """
         found, self._found = self._found, {}
         for message, is_bad in found.items():
@@ -117,7 +118,7 @@ class FiniteGuard:
                 raise self.error(message + self._describe_observations())
 
     def _describe_observations(self) -> str:
-        """Return a sentence about observations that are large enough to be the reason, or nothing."""
+        """Return a sentence about observations that are large enough to be the reason; empty if there are none."""
         if self.largest_value < LARGE_VALUE:
             return ""
         return f" An observation had a number as large as {self.largest_value:.3g}: scale the observations."

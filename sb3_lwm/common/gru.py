@@ -11,16 +11,16 @@ from sb3_lwm.common.gru_kernel import kernel_for
 
 
 class _Unrolled(NamedTuple):
-    """What a GRU did at each step; the gradient needs all of it."""
+    """The values of a GRU at each step that its gradient needs."""
 
-    memories: th.Tensor  # (T, B, H)
+    memories: th.Tensor  # (T, B, H), hidden states after each step
     activations: th.Tensor  # (T, B, 3H), reset gate, update gate and candidate
-    previous: th.Tensor  # (T, B, H), memories before the step, after the reset
-    projected: th.Tensor  # (T, B, H), the candidate's linear function of the previous memory
+    previous: th.Tensor  # (T, B, H), hidden states before the step, after the reset
+    projected: th.Tensor  # (T, B, H), the candidate's linear function of the previous hidden state
 
 
 class _GRUWeights(NamedTuple):
-    """``torch.nn.GRUCell``'s parameters; the rows of each are reset gate, update gate, candidate."""
+    """The parameters of a ``torch.nn.GRUCell``, each with rows for the reset gate, the update gate and the candidate."""
 
     input_weight: th.Tensor  # (3H, input_size)
     weight: th.Tensor  # (3H, H)
@@ -29,31 +29,22 @@ class _GRUWeights(NamedTuple):
 
 
 class _Gradients(NamedTuple):
-    """Of a loss with respect to what a GRU adds up at each step."""
+    """The gradients of a loss with respect to the sums that a GRU computes at each step."""
 
     activations: th.Tensor  # (T, B, 3H), with respect to the arguments of gates and candidates
     projected: th.Tensor  # (T, B, H)
-    biases: th.Tensor  # (4H,), the sums of both
-    hidden: th.Tensor  # (B, H), with respect to the memory before the first step
+    biases: th.Tensor  # (4H,), sums of the two gradients above over steps and batch
+    hidden: th.Tensor  # (B, H), with respect to the hidden state before the first step
 
 
 def _unroll_gru(
     inputs: th.Tensor, hidden: th.Tensor, keep: th.Tensor, weights: _GRUWeights, needs_gradient: bool
 ) -> _Unrolled:
-    """
-    Run a GRU over time (Cho et al. 2014, in PyTorch's form: the reset gate acts on the projected memory).
-
-    :param inputs: (T, B, input_size)
-    :param hidden: (B, H), memory before the first step
-    :param keep: (T, B, 1), 0 where the memory is reset before the step, else 1
-    :param weights: of the GRU
-    :param needs_gradient: if False only the memories need to be right
-    :return: what it did
-    """
+    """Run a GRU over time (Cho et al. 2014, in PyTorch's form); without ``needs_gradient`` only the memories are correct."""
     kernel = kernel_for(inputs)
     if kernel is None:
         return _unroll_in_steps(inputs, hidden, keep, weights)
-    # one large product for all steps; the kernel adds the biases
+    # one matrix product for all steps; the kernel adds the biases
     activations = inputs @ weights.input_weight.t()
     parts = [activations.new_empty((*activations.shape[:2], hidden.shape[-1])) for _ in range(3)]
     unrolled = _Unrolled(parts[0], activations, *parts[1:])
@@ -64,7 +55,7 @@ def _unroll_gru(
 
 
 def _unroll_in_steps(inputs: th.Tensor, hidden: th.Tensor, keep: th.Tensor, weights: _GRUWeights) -> _Unrolled:
-    """The loop over time in PyTorch; every operation of a step works in place."""
+    """Run the loop over time in PyTorch, with in-place operations only."""
     size = hidden.shape[-1]
     input_bias, bias = weights.input_bias.clone(), weights.bias[2 * size :]
     input_bias[: 2 * size] += weights.bias[: 2 * size]
@@ -84,15 +75,7 @@ def _unroll_in_steps(inputs: th.Tensor, hidden: th.Tensor, keep: th.Tensor, weig
 
 
 def _unroll_gru_backward(grad_memories: th.Tensor, weight: th.Tensor, keep: th.Tensor, unrolled: _Unrolled) -> _Gradients:
-    """
-    The gradient of :func:`_unroll_gru`, from the last step to the first.
-
-    :param grad_memories: (T, B, H)
-    :param weight: (3H, H)
-    :param keep: (T, B, 1)
-    :param unrolled: what the GRU did
-    :return: its gradients
-    """
+    """Compute the gradients of :func:`_unroll_gru`, from the last step to the first."""
     kernel = kernel_for(grad_memories)
     if kernel is None:
         return _unroll_backward_in_steps(grad_memories, weight, keep, unrolled)
@@ -108,7 +91,7 @@ def _unroll_gru_backward(grad_memories: th.Tensor, weight: th.Tensor, keep: th.T
 
 
 def _unroll_backward_in_steps(grad_memories: th.Tensor, weight: th.Tensor, keep: th.Tensor, unrolled: _Unrolled) -> _Gradients:
-    """The loop over time in PyTorch."""
+    """Run the backward loop over time in PyTorch."""
     _, activations, previous, projected = unrolled
     size = previous.shape[-1]
     grad_activations, grad_projected = th.empty_like(activations), th.empty_like(projected)
@@ -139,15 +122,12 @@ def _split(activations: th.Tensor) -> tuple[th.Tensor, ...]:
 
 
 def _steps(*tensors: th.Tensor) -> Iterator[tuple[th.Tensor, ...]]:
-    """:return: the views of each step; cutting them in one call is far cheaper than one by one"""
+    """Return the views of each step, by one call for each tensor, which is far faster than one call for each step."""
     return zip(*(tensor.unbind(0) for tensor in tensors), strict=True)
 
 
 class _GRUUnroll(th.autograd.Function):
-    """
-    The unroll with every product that does not depend on the step before done once for the whole sequence: the
-    projection of the inputs, and the gradients of the weights.
-    """
+    """The unroll, with one product for all steps wherever a step does not depend on the one before."""
 
     @staticmethod
     def forward(ctx: Any, inputs: th.Tensor, hidden: th.Tensor, keep: th.Tensor, *weights: th.Tensor) -> th.Tensor:
@@ -183,11 +163,11 @@ def gru_memories(inputs: th.Tensor, hidden: th.Tensor, keep: th.Tensor, *weights
     """
     Run a GRU along a sequence.
 
-    :param inputs: (T, B, input_size) float
-    :param hidden: (B, H) float, memory before the first step
-    :param keep: (T, B, 1) float, 0 where the memory is zeroed before the step, else 1
-    :param weights: ``weight_ih``, ``weight_hh``, ``bias_ih`` and ``bias_hh`` of a ``torch.nn.GRUCell``
-    :return: (T, B, H) float, memory after each step
+    :param inputs: The inputs, (T, B, input_size) float
+    :param hidden: The hidden states before the first step, (B, H) float
+    :param keep: 0 where the hidden state is set to zero before the step, else 1, (T, B, 1) float
+    :param weights: The parameters ``weight_ih``, ``weight_hh``, ``bias_ih`` and ``bias_hh`` of a ``torch.nn.GRUCell``
+    :return: The hidden states after each step, (T, B, H) float
     """
     if th.is_grad_enabled():
         return _GRUUnroll.apply(inputs, hidden, keep, *weights)
@@ -196,13 +176,13 @@ def gru_memories(inputs: th.Tensor, hidden: th.Tensor, keep: th.Tensor, *weights
 
 class ResettableGRU(nn.Module):
     """
-    A GRU whose memory can be reset before any step of a sequence, where an episode begins.
+    A GRU whose hidden state can be reset before any step of a sequence, where an episode begins.
 
     Its parameters have the names, shapes and initial distribution of ``torch.nn.GRUCell``. The inputs of all steps are
     projected in one product.
 
-    :param input_size: size of an input
-    :param hidden_size: size of the memory
+    :param input_size: The size of an input
+    :param hidden_size: The size of the hidden state
     """
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
@@ -212,14 +192,14 @@ class ResettableGRU(nn.Module):
 
     def forward(self, inputs: th.Tensor, hidden: th.Tensor, resets: th.Tensor) -> th.Tensor:
         """
-        :param inputs: (T, B, input_size) float
-        :param hidden: (B, hidden_size) float, memory before the first step
-        :param resets: (T, B) bool, the memory is zeroed before this step
-        :return: (T, B, hidden_size) float, memory after each step
+        :param inputs: The inputs, (T, B, input_size) float
+        :param hidden: The hidden states before the first step, (B, hidden_size) float
+        :param resets: Whether the hidden state is set to zero before each step, (T, B) bool
+        :return: The hidden states after each step, (T, B, hidden_size) float
         """
         cell = self.cell
         keep = resets.logical_not().to(inputs.dtype).unsqueeze(-1)
         if inputs.shape[0] == 1 and not th.is_grad_enabled():
-            # acting: one call for a single step
+            # a single step, as in acting, is one call of the cell
             return cell(inputs[0], hidden * keep[0]).unsqueeze(0)
         return gru_memories(inputs, hidden, keep, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch as th
 
-# The environment variable that switches the kernel off ("0") or chooses a level
+# The environment variable that switches the kernel off ("0") or selects an instruction set
 VARIABLE = "SB3_LWM_KERNEL"
 # The instruction sets that the kernel was compiled for, as gru_kernel.c numbers them
 LEVELS = ("baseline", "avx2", "avx512")
@@ -53,16 +53,16 @@ class GRUKernel:
         saved: Sequence[th.Tensor] | None,
     ) -> None:
         """
-        Run the GRU over time. The last tensors are written.
+        Run the GRU over time. The last three tensors are written.
 
-        :param weights: (3H, H), (3H,), (3H,): the recurrent weights, the bias of the inputs and the recurrent bias
-        :param hidden: (B, H), the hidden state before the first step
-        :param keep: (T, B, 1), 0 where the hidden state is reset before the step, else 1
-        :param activations: (T, B, 3H), the inputs times their weights; where there is ``saved``, then the reset gates, update
-            gates and candidates
-        :param memories: (T, B, H), the hidden states after each step
+        :param weights: The recurrent weights (3H, H), the bias of the inputs (3H,) and the recurrent bias (3H,)
+        :param hidden: The hidden states before the first step, (B, H)
+        :param keep: 0 where the hidden state is reset before the step, else 1, (T, B, 1)
+        :param activations: The inputs times their weights, (T, B, 3H); with ``saved`` they are replaced by the reset gates,
+            update gates and candidates
+        :param memories: The hidden states after each step, (T, B, H)
         :param saved: Two tensors (T, B, H) that the backward pass needs, the hidden states before each step and their linear
-            functions for the candidates; None if there will be no backward pass
+            functions for the candidates; None without a backward pass
         """
         steps, batch, size = memories.shape
         pointers = [part.data_ptr() for part in (*weights, hidden, keep, activations, memories)]
@@ -81,26 +81,26 @@ class GRUKernel:
         """
         Compute the gradients of :meth:`forward`.
 
-        :param weight: (3H, H), the recurrent weights
-        :param keep: (T, B, 1), 0 where the hidden state is reset before the step, else 1
-        :param saved: (T, B, 3H), (T, B, H), (T, B, H): the activations and what :meth:`forward` has saved
-        :param grad_memories: (T, B, H), the gradients with respect to the hidden states after each step
+        :param weight: The recurrent weights, (3H, H)
+        :param keep: 0 where the hidden state is reset before the step, else 1, (T, B, 1)
+        :param saved: The activations (T, B, 3H) and the two tensors (T, B, H) that :meth:`forward` has saved
+        :param grad_memories: The gradients with respect to the hidden states after each step, (T, B, H)
         :param gradients: The tensors to write, the gradients with respect to the arguments of gates and candidates (T, B, 3H),
-            to the linear functions (T, B, H), to their biases (4H,), and to the hidden state before the first step (B, H)
+            to the linear functions (T, B, H), to their biases (4H,), and to the hidden states before the first step (B, H)
         """
         steps, batch, size = grad_memories.shape
         tensors = (weight, keep, *saved, grad_memories, *gradients, self._allocate(batch, size))
         self._backward(self._level, steps, batch, size, *(part.data_ptr() for part in tensors))
 
     def _allocate(self, batch: int, size: int) -> th.Tensor:
-        """Return the memory for packed weights."""
+        """Return a buffer for the packed weights."""
         return th.empty(self._workspace(self._level, batch, size), dtype=th.float32)
 
     def functions(self, values: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """
-        :param values: (N,) float32
-        :return: (N,) float32 three times, the exponential function between -87 and 87, tanh and the logistic function, as the
-            kernel computes them
+        :param values: The arguments, (N,) float32
+        :return: The exponential function between -87 and 87, tanh and the logistic function as the kernel computes them,
+            (N,) float32 each
         """
         results = (th.empty_like(values), th.empty_like(values), th.empty_like(values))
         self._functions(self._level, len(values), *map(th.Tensor.data_ptr, (values, *results)))
@@ -108,7 +108,7 @@ class GRUKernel:
 
     def multiply_and_add(self, repetitions: int) -> float:
         """
-        Keep the processor's units for multiplication and addition busy, to measure how fast they are.
+        Multiply and add repeatedly, to measure the processor's speed at these operations.
 
         :param repetitions: The number of repetitions of a dozen instructions
         :return: The number of floating point operations done
@@ -118,7 +118,7 @@ class GRUKernel:
 
 
 def _declare(function: Any, result: Any, *arguments: Any) -> Callable[..., Any]:
-    """Tell ctypes the types of a function."""
+    """Set the types of a function for ctypes."""
     function.restype, function.argtypes = result, arguments
     return function
 
@@ -126,7 +126,7 @@ def _declare(function: Any, result: Any, *arguments: Any) -> Callable[..., Any]:
 @functools.cache
 def load_kernel() -> GRUKernel | None:
     """
-    :return: The kernel, loaded once; None if it was not compiled, was switched off, or has no fast instructions here
+    :return: The kernel, loaded once; None if it was not compiled, was switched off, or is slower than PyTorch here
     :raises ValueError: If the environment variable names a level that does not exist or that this processor does not have
     """
     choice = os.environ.get(VARIABLE, "").lower()
@@ -143,8 +143,8 @@ def load_kernel() -> GRUKernel | None:
 
 def kernel_for(inputs: th.Tensor) -> GRUKernel | None:
     """
-    :param inputs: A tensor that the GRU computes with
-    :return: The kernel, if it can do the same; None where PyTorch must: on GPUs, in other precisions, or to trace operations
+    :param inputs: The inputs of the GRU
+    :return: The kernel; None where only PyTorch can compute the GRU: on GPUs, in other precisions, and to trace operations
     """
     if inputs.device.type != "cpu" or inputs.dtype != th.float32 or th.is_autocast_enabled("cpu"):
         return None
@@ -155,9 +155,9 @@ def kernel_for(inputs: th.Tensor) -> GRUKernel | None:
 
 @functools.cache
 def say_that_kernel_is_missing() -> None:
-    """Print, once in a process, what an installation without the compiled kernel is lacking; nothing if it has it."""
+    """Print, once in a process, the consequence of an installation without the compiled kernel, if it is missing."""
     if load_kernel() is None and os.environ.get(VARIABLE) != "0":
         print(
             "The compiled GRU is missing or does not suit this processor: PyTorch computes the same, and training with small "
-            "networks on a CPU takes about 1.5 times as long. docs/performance.md says how to compile it."
+            "networks on a CPU takes about 1.5 times as long. docs/performance.md describes how to compile it."
         )

@@ -1,4 +1,4 @@
-"""What an observation is to a network: an image, a class or numbers. The Q-network and the world model share these rules."""
+"""Rules by which the Q-network and the world model read an observation as an image, as a class or as numbers."""
 
 from collections.abc import Iterable
 
@@ -13,8 +13,8 @@ from sb3_lwm.common.type_aliases import Observations
 
 def is_image(space: spaces.Space, normalize_images: bool = True) -> bool:
     """
-    SB3's rule: pixels are unsigned bytes from 0 to 255 in three dimensions. With ``normalize_images=False`` the environment
-    has normalised its images itself, and any Box of three dimensions, channels first, is one.
+    SB3's rule: images are unsigned bytes from 0 to 255 in three dimensions. With ``normalize_images=False`` the environment
+    has normalised its images itself, and any Box of three dimensions, channels first, is an image.
 
     :param space: The space of an observation, or of one part of a Dict
     :param normalize_images: Whether the networks divide pixels by 255
@@ -26,7 +26,7 @@ def is_image(space: spaces.Space, normalize_images: bool = True) -> bool:
 def is_binary(space: spaces.Space) -> bool:
     """
     :param space: The space of an observation, or of one part of a Dict
-    :return: Whether all numbers that the networks see of it are 0 or 1
+    :return: Whether all numbers that the networks get for it are 0 or 1
     """
     if not isinstance(space, spaces.Box):
         return True
@@ -39,10 +39,10 @@ def preprocess(observations: Observations, space: spaces.Space, normalize_images
     SB3's ``preprocess_obs``, also for Discrete and MultiDiscrete spaces that do not start at 0, and for dictionaries that have
     more keys than the space or another order of keys.
 
-    :param observations: (N, *observation shape), or a dictionary of such tensors
+    :param observations: The observations, (N, *observation shape), or a dictionary of such tensors
     :param space: The space of one observation
     :param normalize_images: Whether pixels are divided by 255
-    :return: (N, ...) float32: one-hot vectors for discrete values, the same shape otherwise
+    :return: The inputs of a network, (N, ...) float32: one-hot vectors for discrete values, the same shape otherwise
     """
     if isinstance(space, spaces.Dict):
         assert isinstance(observations, dict)
@@ -59,7 +59,7 @@ def preprocess(observations: Observations, space: spaces.Space, normalize_images
 def check_observation_space(space: spaces.Space) -> None:
     """
     :param space: The observation space
-    :raises ValueError: If the networks or the replay cannot take its observations; names the part and a remedy
+    :raises ValueError: If the networks or the replay cannot use its observations; the message names the part and a remedy
     """
     parts = (
         {f"The part {key!r} of the observation space": part for key, part in space.items()}

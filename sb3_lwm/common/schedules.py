@@ -1,4 +1,4 @@
-"""Hyperparameters that change along a training."""
+"""Schedules of hyperparameters during a training."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ def make_schedule(name: str, value: ScheduleArgument, fraction: float = 1.0) -> 
     :param value: A constant, ``"lin_<start>"`` as in the RL Zoo, or a function of the progress remaining (from 1 to 0)
     :param fraction: The fraction of the training over which a linear schedule falls
     :return: The function of the progress remaining
-    :raises ValueError: If it is none of these, or a negative number
+    :raises ValueError: If the value is of another kind or negative
     """
     if callable(value):
         return value

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 import torch as th
 
-# Variables by which a user chooses a number of threads
+# The environment variables by which a user chooses a number of threads
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-# The number that PyTorch chose by itself; another one was chosen by the user
+# The number that PyTorch chose by itself; a different present number is the user's choice
 _DEFAULT = th.get_num_threads()
 
 
@@ -29,7 +29,7 @@ def one_thread_for_small_networks(is_small: bool, verbose: int = 0) -> Iterator[
     by two threads, and many times slower if another program uses one of the cores.
 
     :param is_small: Whether the networks are small and on the CPU
-    :param verbose: 1: print what is done
+    :param verbose: The verbosity level: 1 prints a line if the number of threads is changed
     """
     n_threads = th.get_num_threads()
     if not (is_small and chooses_one_thread(os.environ, n_threads, _DEFAULT)):

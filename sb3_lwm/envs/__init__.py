@@ -23,17 +23,17 @@ MAX_EPISODE_STEPS = 1000
 
 def register_envs() -> None:
     """
-    Register ``POL-3x3-v0`` to ``POL-6x6-v0`` and ``POL-v0`` (which takes ``size``, 3 by default) with Gymnasium, and rooms of
-    MiniGrid, see :func:`~sb3_lwm.envs.minigrid.register_rooms`.
+    Register ``POL-3x3-v0`` to ``POL-6x6-v0`` and ``POL-v0`` (with the argument ``size``, 3 by default) with Gymnasium, and
+    rooms of MiniGrid, see :func:`~sb3_lwm.envs.minigrid.register_rooms`.
 
-    Ids that are registered already are left alone, so it may be called again at no cost and without a warning.
+    Ids that are already registered are skipped, so that the function may be called again without a warning.
     """
     sizes = {f"POL-{size}x{size}-v0": size for size in (3, 4, 5, 6)} | {"POL-v0": 3}
     for env_id, size in sizes.items():
         if env_id not in gym.registry:
             gym.register(
                 id=env_id,
-                # A string, so that the spec can be pickled and used in a process that has not imported this module.
+                # a string, so that the spec can be pickled and used in a process that has not imported this module
                 entry_point="sb3_lwm.envs.labyrinth:PartiallyObservableLabyrinthEnv",
                 max_episode_steps=MAX_EPISODE_STEPS,
                 kwargs={"size": size},

@@ -1,4 +1,4 @@
-"""Environments that write all of their observations into the same array."""
+"""A wrapper for environments that write all of their observations into the same array."""
 
 import copy
 from typing import Any
@@ -9,18 +9,18 @@ import gymnasium as gym
 class CopyFinalObservation(gym.Wrapper[Any, Any, Any, Any]):
     """
     Copies the last observation of an episode. SB3's vector environments keep the array itself while they reset the
-    environment, which may write the first observation of the next episode into it (NLE and MiniHack do).
+    environment, which may write the first observation of the next episode into it (as NLE and MiniHack do).
 
-    ``LWMDQN`` applies it to an environment that is not vectorised, and ``ReportingSubprocVecEnv`` to each of its own; in a
-    vector environment of your own apply it by ``make_vec_env(..., wrapper_class=CopyFinalObservation)``.
+    ``LWMDQN`` applies it to an environment that is not vectorised, and ``ReportingSubprocVecEnv`` to each of its
+    environments; for other vector environments use ``make_vec_env(..., wrapper_class=CopyFinalObservation)``.
 
     :param env: The environment
     """
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """
-        :param kwargs: The arguments of the environment's own reset; those that are not given are not passed on, since an
-            environment need not take ``options``
+        :param kwargs: The arguments of the environment's own reset; only the given ones are passed on, since an environment
+            may not accept ``options``
         :return: The result of the environment's own reset
         """
         return self.env.reset(**kwargs)

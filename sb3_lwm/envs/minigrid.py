@@ -9,11 +9,11 @@ from gymnasium import spaces
 
 class BinaryCells(gym.ObservationWrapper):
     """
-    MiniGrid's field of view as flags: what lies in each cell, its colour and its state, one-hot each. The mission and the
-    direction are left out.
+    MiniGrid's field of view as flags: one-hot vectors of the object in each cell, its colour and its state. The mission and
+    the direction are left out.
 
-    Flags, not real values: a rare object that is standardised by its mean and deviation would lie a hundred deviations away
-    when it is seen, and the prediction error of the world model would consist of little else.
+    Real values would be standardised: a rare object would then have a value of a hundred standard deviations, and would
+    dominate the prediction error of the world model.
 
     :param env: A MiniGrid environment whose observations are dictionaries with an ``"image"`` of integers, of shape
         (width, height, 3); such an array alone (``minigrid.wrappers.ImgObsWrapper``) is accepted as well
@@ -38,7 +38,7 @@ class BinaryCells(gym.ObservationWrapper):
     def observation(self, observation: Any) -> np.ndarray:
         """
         :param observation: The observation of MiniGrid
-        :return: (width * height * 20,) int8, 0 or 1
+        :return: The flags, (width * height * 20,) int8, 0 or 1
         """
         image = observation["image"] if isinstance(observation, dict) else observation
         parts = [table[image[..., channel]] for channel, table in enumerate(self._tables)]
@@ -47,8 +47,8 @@ class BinaryCells(gym.ObservationWrapper):
 
 def register_rooms() -> None:
     """
-    Register ``MiniGrid-MultiRoom-N<rooms>-S<size>-v0`` with Gymnasium for numbers and sizes of rooms that the literature uses
-    and MiniGrid does not register: N7-S4, N7-S8, N10-S4 and N10-S10.
+    Register ``MiniGrid-MultiRoom-N<rooms>-S<size>-v0`` with Gymnasium for numbers and sizes of rooms from the literature that
+    MiniGrid does not register: N7-S4, N7-S8, N10-S4 and N10-S10.
     """
     for rooms, size in ((7, 4), (7, 8), (10, 4), (10, 10)):
         env_id = f"MiniGrid-MultiRoom-N{rooms}-S{size}-v0"

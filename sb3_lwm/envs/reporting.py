@@ -1,4 +1,4 @@
-"""Environments in processes of their own whose errors reach the training."""
+"""Environments in separate processes, whose errors are raised in the training process."""
 
 import shutil
 import signal
@@ -44,25 +44,26 @@ def _reporting(path: Path, function: Callable[..., Any], *args: Any, **kwargs: A
 
 
 class _Reported:
-    """Makes an environment with an :class:`ErrorReporter`, in a process that leaves Ctrl-C to the training."""
+    """Makes an environment with an :class:`ErrorReporter`, in a process that ignores Ctrl-C."""
 
     def __init__(self, make_env: Callable[[], gym.Env], path: Path) -> None:
         self._make_env = make_env
         self._path = path
 
     def __call__(self) -> gym.Env:
-        # otherwise all of the processes end before the training can save its state
+        # otherwise all processes would end before the training can save its state
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         return ErrorReporter(CopyFinalObservation(_reporting(self._path, self._make_env)), self._path)
 
 
 class ReportingSubprocVecEnv(SubprocVecEnv):
     """
-    SB3's ``SubprocVecEnv``, but an environment's error ends the training with its own words, not with an ``EOFError``,
-    Ctrl-C ends the training, not the environments, and final observations are copied before the reset.
+    SB3's ``SubprocVecEnv`` with three changes: an error of an environment is raised in the training with its traceback
+    instead of an ``EOFError``, Ctrl-C ends the training but not the environments, and final observations are copied before
+    the reset.
 
-    :param env_fns: The functions that make the environments, as for ``SubprocVecEnv``
-    :param start_method: The way to start the processes, as for ``SubprocVecEnv``
+    :param env_fns: The functions that make the environments, see ``SubprocVecEnv``
+    :param start_method: The way to start the processes, see ``SubprocVecEnv``
     :raises RuntimeError: If an environment cannot be made, with its error
     """
 
@@ -77,21 +78,21 @@ class ReportingSubprocVecEnv(SubprocVecEnv):
 
     def reset(self) -> VecEnvObs:
         """
-        :return: The first observations, as of ``SubprocVecEnv``
+        :return: The first observations, see ``SubprocVecEnv``
         :raises RuntimeError: If an environment fails, with its error
         """
         return self._ask(super().reset)
 
     def step_async(self, actions: np.ndarray) -> None:
         """
-        :param actions: (n_envs, ...), the actions, as of ``SubprocVecEnv``
+        :param actions: The actions, (n_envs, ...), see ``SubprocVecEnv``
         :raises RuntimeError: If an environment has failed, with its error
         """
         self._ask(super().step_async, actions)
 
     def step_wait(self) -> VecEnvStepReturn:
         """
-        :return: The results of the step, as of ``SubprocVecEnv``
+        :return: The results of the step, see ``SubprocVecEnv``
         :raises RuntimeError: If an environment fails, with its error
         """
         return self._ask(super().step_wait)

@@ -25,7 +25,7 @@ from sb3_lwm.world_model import LatentWorldModel, WorldModelTrainer
 
 # The chunk of truncated backpropagation through time, unless the rollout is shorter
 CHUNK_LENGTH = 32
-# The start of the training in which a model has the bonus, and the callback that adds it
+# For each model, the start time of the training with an intrinsic reward, and the callback that adds it
 _in_use: "weakref.WeakKeyDictionary[BaseAlgorithm, tuple[float, IntrinsicRewardCallback]]" = weakref.WeakKeyDictionary()
 
 
@@ -50,13 +50,13 @@ class IntrinsicRewardCallback(BaseCallback):
     model, whose hidden state is warmed up over the transitions before; the world model is trained on the same transitions.
     The replay buffer stores the rewards of the environment only.
 
-    ``rollout/ep_rew_mean`` stays the return of the environment; the scalars of the world model are logged under
-    ``world_model/``. :class:`~sb3_lwm.LWMDQN` has a world model of its own and does not take this callback.
+    ``rollout/ep_rew_mean`` remains the return of the environment; the scalars of the world model are logged under
+    ``world_model/``. :class:`~sb3_lwm.LWMDQN` has its own world model and does not accept this callback.
 
     :param intrinsic_reward_scale: The factor of the normalised prediction error: a number, ``"lin_0.04"`` for one that falls
         linearly to 0, or a function of the progress remaining (from 1 to 0)
     :param intrinsic_reward_fraction: The fraction of the training over which a linear scale falls to 0
-    :param intrinsic_reward_clip: The bound of the normalised prediction error, in standard deviations; None for none
+    :param intrinsic_reward_clip: The bound of the normalised prediction error, in standard deviations; None for no clipping
     :param intrinsic_reward_momentum: The momentum of the running mean and standard deviation of the prediction error
     :param intrinsic_reward_normalizer: ``"moving"`` (LWM) divides by the present standard deviation of the prediction error,
         ``"long-run"`` by the average over the whole training, so that the reward shrinks with the errors
@@ -70,14 +70,14 @@ class IntrinsicRewardCallback(BaseCallback):
     :param encoder_updates: The number of updates of the encoder of images after each rollout
     :param encoder_pretraining_updates: The number of updates of the encoder of images after the first rollout
     :param world_model_kwargs: Further keyword arguments of the :class:`~sb3_lwm.world_model.LatentWorldModel`, such as
-        ``predictor_kwargs`` or ``encoder_class``. By default it follows the policy: what its features extractor flattens is
-        not embedded as an image
-    :param save_path: The file that gets the world model when the training ends; None for none. The RL Zoo sets it to
-        ``world_model.pth`` beside the model
-    :param save_freq: The number of calls of the callback between two checkpoints ``<save_path>_<steps>_steps.pth``, as of
-        SB3's ``CheckpointCallback``; None for none
-    :param verbose: 0: a progress bar of the pretraining on a terminal only, 1: always
-    :raises ValueError: If a value cannot work, or the algorithm cannot take an intrinsic reward
+        ``predictor_kwargs`` or ``encoder_class``. By default, images that the policy's features extractor flattens are not
+        embedded by convolutions
+    :param save_path: The file in which the world model is saved when the training ends; None does not save it. The RL Zoo
+        sets it to ``world_model.pth`` beside the model
+    :param save_freq: The number of calls of the callback between two checkpoints ``<save_path>_<steps>_steps.pth``, as in
+        SB3's ``CheckpointCallback``; None for no checkpoints
+    :param verbose: The verbosity level: 0 shows a progress bar of the pretraining on a terminal only, 1 always
+    :raises ValueError: If a value cannot work, or an intrinsic reward cannot be added to the algorithm
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class IntrinsicRewardCallback(BaseCallback):
         self.trainer: WorldModelTrainer | None = None
         self._reward: RolloutReward | ReplayReward | None = None
         self._loaded: dict[str, Any] | None = None
-        # the generator of PyTorch's random numbers here, so that those of the algorithm are the same as without the callback
+        # the state of the callback's own generator, which leaves the random numbers of the algorithm unchanged
         self._random_state: th.Tensor | None = None
 
     # --- The course of a training ---
@@ -156,7 +156,7 @@ class IntrinsicRewardCallback(BaseCallback):
             self._reward.attach()
 
     def _check_model(self) -> None:
-        """Refuse algorithms that cannot take the intrinsic reward, and a second callback."""
+        """Raise an error for unsupported algorithms, and for a second callback."""
         if isinstance(self.model, LWMDQN):
             raise ValueError(
                 "IntrinsicRewardCallback is for other algorithms: LWMDQN has a world model of its own. Use its argument "
@@ -178,7 +178,7 @@ class IntrinsicRewardCallback(BaseCallback):
         if isinstance(action_space, spaces.Box) and (
             isinstance(model, OffPolicyAlgorithm) or getattr(model.policy, "squash_output", False)
         ):
-            # these store actions that are scaled already
+            # these algorithms store scaled actions
             action_space = spaces.Box(-1.0, 1.0, action_space.shape)
         images = {
             "flatten_images": issubclass(model.policy.features_extractor_class, FlattenExtractor),
@@ -197,7 +197,7 @@ class IntrinsicRewardCallback(BaseCallback):
         )
 
     def _make_reward(self, trainer: WorldModelTrainer) -> RolloutReward | ReplayReward:
-        """Choose the way in which the algorithm gets the rewards."""
+        """Make the object that adds the rewards in an algorithm of this kind."""
         if isinstance(self.model, OnPolicyAlgorithm):
             n_steps = self.model.n_steps
             if self.chunk_length is not None and self.chunk_length > n_steps:
@@ -216,7 +216,7 @@ class IntrinsicRewardCallback(BaseCallback):
 
     @contextmanager
     def _own_random_numbers(self) -> Iterator[None]:
-        """Draw PyTorch's random numbers from a generator of the callback's own."""
+        """Draw PyTorch's random numbers from the callback's own generator."""
         devices = [self.model.device] if self.model.device.type == "cuda" else []
         with th.random.fork_rng(devices=devices):
             assert self._random_state is not None
@@ -268,10 +268,10 @@ class IntrinsicRewardCallback(BaseCallback):
 
     def load(self, path: str | Path) -> None:
         """
-        Read what :meth:`save` has written. Before the first training the weights wait for its start.
+        Load a file that :meth:`save` has written. Before the first training, the weights are set when it starts.
 
         :param path: The file to read
-        :raises ValueError: If the file is something else or was cut short, or the world model has other sizes
+        :raises ValueError: If the file is not such a file or was cut short, or the world model has other sizes
         """
         try:
             state = th.load(path, map_location="cpu", weights_only=True)
@@ -284,7 +284,7 @@ class IntrinsicRewardCallback(BaseCallback):
             self._set_state(self._loaded)
 
     def _get_state(self) -> dict[str, Any]:
-        """Return what :meth:`save` writes."""
+        """Return the data that :meth:`save` writes."""
         assert self.trainer is not None
         encoder_optimizer = self.trainer.encoder_optimizer
         return {
@@ -294,7 +294,7 @@ class IntrinsicRewardCallback(BaseCallback):
         }
 
     def _set_state(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`save` has written."""
+        """Restore the data that :meth:`save` has written."""
         assert self.trainer is not None
         self._loaded = None
         try:

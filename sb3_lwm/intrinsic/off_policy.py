@@ -1,4 +1,4 @@
-"""The intrinsic reward of off-policy algorithms: added to each batch that is sampled, and never stored."""
+"""The intrinsic reward of off-policy algorithms: it is added to each sampled batch, and never stored."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +26,7 @@ class ReplayReward:
     :param trainer: The trainer of the world model
     :param warm_up: The number of transitions before each sampled one
     :param scale: The function that returns the present factor of the normalised prediction errors
-    :raises ValueError: If the replay buffer of the algorithm is one that cannot be relabelled
+    :raises ValueError: If the transitions of the algorithm's replay buffer cannot be relabelled
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class ReplayReward:
         self.scale = scale
 
     def attach(self) -> None:
-        """Let the replay buffer add the intrinsic reward to what is sampled."""
+        """Make the replay buffer add the intrinsic reward to sampled batches."""
         buffer = self.model.replay_buffer
         assert buffer is not None
         if not isinstance(buffer, _Relabelled):
@@ -49,7 +49,7 @@ class ReplayReward:
         buffer.intrinsic_reward = self  # type: ignore[attr-defined]
 
     def detach(self) -> None:
-        """Let the replay buffer be as it was."""
+        """Restore the original class of the replay buffer."""
         buffer = self.model.replay_buffer
         if isinstance(buffer, _Relabelled):
             buffer.__class__ = type(buffer).__mro__[2]
@@ -60,10 +60,10 @@ class ReplayReward:
         Make one predictor update on the windows that end with sampled transitions, and return their intrinsic rewards. The
         prediction errors are those of the model before the update.
 
-        :param batch_inds: (B,) int, rows of the sampled transitions
-        :param env_indices: (B,) int, their environments
-        :param env: The VecNormalize that normalises observations, if there is one
-        :return: (B, 1) float
+        :param batch_inds: The rows of the sampled transitions, (B,) int
+        :param env_indices: The environments of the sampled transitions, (B,) int
+        :param env: The VecNormalize that normalises observations; None without one
+        :return: The intrinsic rewards, (B, 1) float
         """
         buffer, (rows, starts, is_stored) = self.model.replay_buffer, self._windows(batch_inds, env_indices)
         observations = self._take("observations", rows, env_indices, env)
@@ -86,12 +86,12 @@ class ReplayReward:
         return rewards.unsqueeze(1)
 
     def _windows(self, batch_inds: np.ndarray, env_indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return (T, B) rows of the windows, whether the hidden state is reset before each, and whether each is stored."""
+        """Return the (T, B) rows of windows, whether the hidden state is reset before each, and whether each is stored."""
         buffer = self.model.replay_buffer
         assert buffer is not None
         offsets = np.arange(-self.warm_up, 1)[:, None]
         rows = (batch_inds + offsets) % buffer.buffer_size
-        # rows between the oldest one and the sampled one
+        # the number of rows between the oldest row and the sampled one
         older = (batch_inds - buffer.pos) % buffer.buffer_size if buffer.full else batch_inds
         is_stored = -offsets <= older
         starts = ~is_stored
@@ -100,7 +100,7 @@ class ReplayReward:
         return rows, starts, is_stored
 
     def _take(self, name: str, rows: np.ndarray, envs: np.ndarray, env: VecNormalize | None) -> Observations:
-        """Return the observations of these rows, as the policy sees them, on the device of the agent."""
+        """Return the normalised observations of these rows on the device of the agent."""
         buffer = self.model.replay_buffer
         assert buffer is not None
         observations = map_observations(lambda part: part[rows, envs], getattr(buffer, name))
@@ -128,7 +128,7 @@ class ReplayReward:
     def _sample_windows(
         self, stretches: Stretches, batch_size: int, sequence_length: int, within_episode: bool = True
     ) -> SequenceSamples:
-        """Draw windows of which only observations and actions have a meaning, from the global generator of PyTorch."""
+        """Draw windows with observations and actions only, from the global generator of PyTorch."""
         numbers = th.randint(stretches.n_windows(sequence_length), (batch_size,)).numpy()
         starts, envs = stretches.windows(numbers, sequence_length)
         buffer = self.model.replay_buffer
@@ -137,7 +137,7 @@ class ReplayReward:
         return encoder_samples(self._take("observations", rows, envs, None), self._actions(rows, envs))
 
     def _episodes(self) -> Stretches:
-        """Return the stored rows of each episode, numbered from the oldest row on."""
+        """Return the stored rows of each episode, in the order of time from the oldest row on."""
         buffer = self.model.replay_buffer
         assert buffer is not None
         oldest = buffer.pos if buffer.full else 0
@@ -151,7 +151,7 @@ class ReplayReward:
 def check_buffer(buffer: ReplayBuffer) -> None:
     """
     :param buffer: The replay buffer of the algorithm
-    :raises ValueError: If its transitions cannot be relabelled, with the remedy
+    :raises ValueError: If its transitions cannot be relabelled; the message names the remedy
     """
     if isinstance(buffer, HerReplayBuffer):
         raise ValueError(
@@ -168,7 +168,7 @@ def check_buffer(buffer: ReplayBuffer) -> None:
 
 
 class _Relabelled(ReplayBuffer):
-    """A replay buffer that adds the intrinsic reward when it is sampled; it is pickled as the buffer that it was."""
+    """A replay buffer that adds the intrinsic reward when it is sampled; it is pickled as a buffer of its original class."""
 
     intrinsic_reward: ReplayReward
 

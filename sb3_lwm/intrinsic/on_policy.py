@@ -1,4 +1,4 @@
-"""The intrinsic reward of on-policy algorithms: added to each rollout before the policy learns from it."""
+"""The intrinsic reward of on-policy algorithms: it is added to each rollout before the policy learns from it."""
 
 from typing import Any
 
@@ -34,9 +34,9 @@ class RolloutReward:
         self.n_passes = n_passes
         self.chunk_length = chunk_length
         self.encoder_updates = encoder_updates
-        # (n_envs, hidden_size), hidden state of the predictor at the start of the next rollout
+        # the hidden states of the predictor at the start of the next rollout, (n_envs, hidden_size)
         self.hidden = self.world_model.initial_hidden(model.n_envs)
-        # final observations of the episodes that have ended in this rollout, None where they are not known
+        # the final observations of the episodes that have ended in this rollout, None where they are not known
         self._finals: dict[tuple[int, int], Any] = {}
 
     def on_rollout_start(self) -> None:
@@ -45,9 +45,9 @@ class RolloutReward:
 
     def on_step(self, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
         """
-        Keep the final observations of episodes, which the rollout buffer does not store.
+        Store the final observations of episodes, which the rollout buffer does not store.
 
-        :param dones: (n_envs,) bool
+        :param dones: Whether each episode has ended, (n_envs,) bool
         :param infos: The info dictionaries of the environments
         """
         for env in np.flatnonzero(dones).tolist():
@@ -57,7 +57,7 @@ class RolloutReward:
 
     def on_rollout_end(self, scale: float) -> None:
         """
-        Add the intrinsic reward to the rewards of the rollout, on top of the bootstrap of time-outs, compute returns and
+        Add the intrinsic reward to the rewards of the rollout (which contain the bootstrap of time-outs), compute returns and
         advantages again, and train the world model.
 
         :param scale: The factor of the normalised prediction errors
@@ -118,7 +118,7 @@ class RolloutReward:
         model.rollout_buffer.rewards += rewards
         observations = obs_as_tensor(model._last_obs, model.device)
         with th.no_grad():
-            # the locals of collect_rollouts do not have the values of the last observation in every algorithm
+            # not taken from the locals of collect_rollouts, which do not contain these values in every algorithm
             if hasattr(model, "_last_lstm_states"):
                 starts = th.as_tensor(model._last_episode_starts, dtype=th.float32, device=model.device)
                 values = model.policy.predict_values(observations, model._last_lstm_states.vf, starts)
@@ -146,7 +146,7 @@ class RolloutReward:
         sequence_length: int,
         within_episode: bool = True,
     ) -> SequenceSamples:
-        """Draw windows of which only observations and actions have a meaning, from the global generator of PyTorch."""
+        """Draw windows with observations and actions only, from the global generator of PyTorch."""
         numbers = th.randint(stretches.n_windows(sequence_length), (batch_size,)).numpy()
         starts, envs = stretches.windows(numbers, sequence_length)
         rows = starts + np.arange(sequence_length)[:, None]
@@ -158,8 +158,8 @@ class RolloutReward:
 
 def encoder_samples(observations: Observations, actions: th.Tensor) -> SequenceSamples:
     """
-    :param observations: (T, B, *observation shape), windows that lie within one episode each
-    :param actions: (T, B) int64 or (T, B, *action shape)
+    :param observations: Windows that lie within one episode each, (T, B, *observation shape)
+    :param actions: The actions, (T, B) int64 or (T, B, *action shape)
     :return: Samples for the update of an encoder, without rewards
     """
     shape = actions.shape[:2]

@@ -1,4 +1,4 @@
-"""When the world model of an LWMDQN is trained, beside the update on every batch."""
+"""The schedule by which the world model of an LWMDQN is trained, beside its update on every batch."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 # LWM, appendix: 1000 updates after a warm-up of 10 000 steps
 STEPS_PER_UPDATE, MOST_UPDATES = 10, 1000
-# One row predicts the next
+# Two rows, of which the first predicts the second
 SHORTEST_WINDOW = 2
 
 
@@ -19,11 +19,13 @@ class LatentWorldModelCallback(BaseCallback):
 
     :param pretraining_updates: The number of predictor updates after the warm-up; by default one for each ten steps of the
         warm-up, at least 1 and at most the paper's 1000
-    :param pretraining_batch_size: The number of windows in each of them; where the number of updates is the default, no more
-        than have the rows of the replay
-    :param pretraining_sequence_length: The number of rows of each window; fewer where the replay holds no longer ones
-    :param encoder_pretraining_updates: The number of encoder updates before them, where there are images; by default as many
-    :param verbose: 0: a progress bar of the pretraining on a terminal only, 1: always, and a line of results
+    :param pretraining_batch_size: The number of windows in each of these updates; with the default number of updates it is
+        reduced until a batch has no more rows than the replay
+    :param pretraining_sequence_length: The number of rows of each window; fewer if the longest window of the replay is shorter
+    :param encoder_pretraining_updates: The number of updates of the encoder of images before those of the predictor; by
+        default the default number of predictor updates
+    :param verbose: The verbosity level: 0 shows a progress bar of the pretraining on a terminal only, 1 shows it always, and
+        prints a line of results
     """
 
     # an LWMDQN, which imports this module
@@ -42,7 +44,7 @@ class LatentWorldModelCallback(BaseCallback):
         self.pretraining_batch_size = pretraining_batch_size
         self.pretraining_sequence_length = pretraining_sequence_length
         self.encoder_pretraining_updates = encoder_pretraining_updates
-        # False beside the progress bar of a training
+        # False if the training has its own progress bar
         self.shows_progress = True
         self._is_pretrained = False
 
@@ -63,7 +65,7 @@ class LatentWorldModelCallback(BaseCallback):
         model.log_world_model()
 
     def _pretrain(self) -> None:
-        """Pretrain, unless updates are left to do and the replay does not hold the warm-up."""
+        """Pretrain the world model, unless updates remain and the replay does not hold the warm-up."""
         trainer = self.model.world_model_trainer
         updates, encoder_updates = (
             self.default_updates if given is None else given
@@ -86,7 +88,7 @@ class LatentWorldModelCallback(BaseCallback):
             encoder_updates if self._has_encoder_windows() else 0,
             batch_size,
             length,
-            # before each update: a resumed pretraining has something left to do
+            # before each update, so that a resumed pretraining has at least one update left
             before_update=self.model.training_states.safe_point,
             verbose=self.verbose,
             shows_progress=self.shows_progress,
@@ -95,7 +97,7 @@ class LatentWorldModelCallback(BaseCallback):
 
     @property
     def default_updates(self) -> int:
-        """:return: The number of pretraining updates that suits the warm-up"""
+        """:return: The default number of pretraining updates after this warm-up"""
         return min(max(self.model.learning_starts // STEPS_PER_UPDATE, 1), MOST_UPDATES)
 
     def _has_warm_up(self) -> bool:
@@ -116,7 +118,7 @@ class LatentWorldModelCallback(BaseCallback):
         return True
 
     def get_training_state(self) -> dict[str, Any]:
-        """:return: What the callback remembers beside the world model"""
+        """:return: The data of the callback that is not part of the world model"""
         return {"_is_pretrained": self._is_pretrained}
 
     def set_training_state(self, state: dict[str, Any]) -> None:

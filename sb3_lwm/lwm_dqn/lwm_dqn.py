@@ -47,7 +47,7 @@ from sb3_lwm.world_model import WorldModelTrainer
 
 SelfLWMDQN = TypeVar("SelfLWMDQN", bound="LWMDQN")
 
-# The number of updates on a GPU between two looks at the losses, which make it idle
+# The number of updates on a GPU between two readings of the losses, each of which makes it idle
 READING_INTERVAL = 100
 # The attributes that a training state holds, beside networks, optimizers and hidden states
 COUNTERS = (
@@ -57,7 +57,7 @@ COUNTERS = (
 ACTING = ("_last_obs", "_last_original_obs", "_last_episode_starts", "_sent_actions", "_collected_rollout")
 # The arguments on which the networks depend, beside policy_kwargs, which SB3 compares itself
 NETWORK_ARGUMENTS = ("use_world_model", "dueling", "intrinsic_reward_input", "encoder_objective")
-# The constructor's arguments that load_training_state is given
+# The constructor's arguments that load_training_state gets from the user
 NOT_IN_TRAINING_STATE = ("self", "policy", "env", "device", "_init_setup_model")
 
 
@@ -73,10 +73,10 @@ class LWMDQN(DQN):
     :param learning_rate: The learning rate of the Q-network, it can be a function of the current progress remaining
         (from 1 to 0)
     :param buffer_size: The size of the replay buffer in transitions, all environments together; it is allocated when it is
-        first used. In a smaller one than sequences need, ``burn_in`` and ``unroll`` are halved until they fit.
-    :param learning_starts: The number of steps of uniformly random play before learning starts. After a short one, sequences
-        and pretraining windows are as long as the replay's rows allow, until there are more.
-    :param batch_size: The number of sequences in each update; fewer while they have more rows than the replay
+        first used. If it is too small for a sequence, ``burn_in`` and ``unroll`` are halved until one fits.
+    :param learning_starts: The number of steps of uniformly random play before learning starts. If it is small, sequences
+        and pretraining windows are shorter at first, as long as the rows in the replay allow.
+    :param batch_size: The number of sequences in each update; fewer while a batch would have more rows than the replay
     :param tau: The soft update coefficient of the target network
     :param gamma: The discount factor
     :param train_freq: Update the model every ``train_freq`` steps of the vector environment. Alternatively pass a tuple of
@@ -86,10 +86,10 @@ class LWMDQN(DQN):
     :param replay_buffer_kwargs: Keyword arguments to pass to the replay buffer on creation.
     :param optimize_memory_usage: Not used: the replay buffer stores each observation once in any case
     :param n_steps: The number of rewards before the bootstrap of the n-step return
-    :param target_update_interval: The number of steps between two soft updates of the target network; None for one at each
-        update of the Q-network
+    :param target_update_interval: The number of steps between two soft updates of the target network; None updates it after
+        each update of the Q-network
     :param burn_in: The number of transitions at the start of a sequence that warm the hidden state up, without gradient
-    :param unroll: The number of transitions of a sequence whose Q-values are learned
+    :param unroll: The number of learned transitions of a sequence
     :param double_q: Whether the online network chooses the action of the bootstrap; if False the target network does
     :param dueling: Whether the Q-network has a dueling head
     :param value_rescaling: Whether the networks learn ``h(Q)`` instead of ``Q``
@@ -103,9 +103,9 @@ class LWMDQN(DQN):
     :param exploration_final_eps: The final value of the random action probability
     :param exploration_eps_base: If given, environment ``i`` of ``E`` explores with
         ``exploration_eps_base^(1 + exploration_eps_alpha i / (E - 1))`` for the whole training, instead of the schedule
-    :param exploration_eps_alpha: The ``exploration_eps_alpha`` of this formula
+    :param exploration_eps_alpha: The parameter ``exploration_eps_alpha`` of this formula
     :param evaluation_eps: The random action probability of ``predict(deterministic=False)``
-    :param max_grad_norm: The maximum value for the Q-network's gradient clipping; None for none
+    :param max_grad_norm: The maximum value for the Q-network's gradient clipping; None for no clipping
     :param use_world_model: Whether there is a world model; if False the agent is a plain recurrent DQN without intrinsic
         reward
     :param intrinsic_reward_scale: The factor of the normalised prediction error: a number, ``"lin_1.0"`` for one that falls
@@ -113,7 +113,7 @@ class LWMDQN(DQN):
         first scale.
     :param intrinsic_reward_input: Whether the intrinsic reward of each step is an input of the Q-network, beside the last
         action; it is part of the learned return in any case
-    :param intrinsic_reward_clip: The bound of the normalised prediction error, in standard deviations; None for none
+    :param intrinsic_reward_clip: The bound of the normalised prediction error, in standard deviations; None for no clipping
     :param intrinsic_reward_momentum: The momentum of the running mean and standard deviation of the prediction error
     :param intrinsic_reward_normalizer: ``"moving"`` (LWM) divides by the present standard deviation of the prediction error,
         ``"long-run"`` by the average over the whole training, so that the reward shrinks with the errors
@@ -126,7 +126,7 @@ class LWMDQN(DQN):
     :param encoder_objective: The objective of the encoder of images: ``"w-mse"``, ``"inverse-dynamics"``, ``"cpc"``, or
         ``"random"``, which leaves the encoder untrained
     :param encoder_pretraining_updates: The number of updates of the encoder of images before those of the world model; by
-        default as many as ``pretraining_updates`` has by default
+        default the default of ``pretraining_updates``
     :param storage_device: The device that holds the replay's observations: ``"cpu"`` for the host's memory, or a GPU
     :param compression: The lossless compression of the replay's observations in the host's memory: ``"zstd"`` or None
     :param step_ahead: Whether the next actions are sent to the environments before an update instead of after it, so that
@@ -135,15 +135,15 @@ class LWMDQN(DQN):
     :param compile_networks: Whether ``torch.compile`` compiles the convolutions; for GPUs
     :param stats_window_size: Window size for the rollout logging, specifying the number of episodes to average
         the reported success rate, mean episode length, and mean reward over
-    :param tensorboard_log: the log location for tensorboard (if None, no logging)
-    :param policy_kwargs: additional arguments to be passed to the policy on creation, see :class:`LWMPolicy`
+    :param tensorboard_log: The log location for tensorboard (if None, no logging)
+    :param policy_kwargs: Additional arguments to be passed to the policy on creation, see :class:`LWMPolicy`
     :param verbose: Verbosity level: 0 for no output, 1 for info messages (such as device or wrappers used), 2 for
         debug messages
     :param seed: Seed for the pseudo random generators
     :param device: Device (cpu, cuda, ...) on which the code should be run.
         Setting it to auto, the code will be run on the GPU if possible.
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
-    :raises ValueError: If a value cannot work; names the argument and a remedy
+    :raises ValueError: If a value cannot work; the message names the argument and a remedy
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -274,7 +274,7 @@ class LWMDQN(DQN):
         self.mixed_precision = mixed_precision
         self.compile_networks = compile_networks
         self.finite_guard = FiniteGuard(self.describe_position)
-        # All of the agent's own draws: what the environments do to the global generators does not matter to it
+        # the agent's own generators, so that draws of the environments from the global ones do not change its numbers
         self.rng = agent_generator(None)
         self.torch_rng = th.Generator(self.device)
         self.training_states = TrainingStates(self)
@@ -283,9 +283,9 @@ class LWMDQN(DQN):
         # hidden states before the last observation, and after it
         self._last_state: RecurrentState | None = None
         self._next_state: RecurrentState | None = None
-        # actions that the environments carry out already
+        # the actions that have already been sent to the environments
         self._sent_actions: np.ndarray | None = None
-        # the number of steps of a rollout that was collected, and whose end, the pretraining, is under way
+        # the number of steps of a collected rollout while the pretraining at its end runs
         self._collected_rollout: int | None = None
         if _init_setup_model:
             self._setup_model()
@@ -301,11 +301,11 @@ class LWMDQN(DQN):
     def _setup_model(self) -> None:
         check_arguments({name: getattr(self, name) for name in RULES})
         check_environment(self.env)
-        # a model that is loaded to act has no environment, and will have no replay
+        # a model that is loaded only to act has no environment, and will not need the storage
         check_storage(self.storage_device, self.compression, must_exist=self.env is not None)
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
-        # The replay buffer waits for learn(): a model that is loaded to act needs none
+        # the replay buffer is made by learn(), since a model that is loaded only to act does not need it
         self.policy = self.policy_class(  # type: ignore[assignment]
             self.observation_space, self.action_space, self.lr_schedule, **self.policy_arguments()
         ).to(self.device)
@@ -339,7 +339,7 @@ class LWMDQN(DQN):
 
     @property
     def batch_norm_stats(self) -> list[th.Tensor]:  # type: ignore[override]
-        """:return: The running statistics of the Q-network, which the target network takes over as they are"""
+        """:return: The running statistics of the Q-network, which are copied to the target network"""
         return self.q_net.running_statistics()
 
     @property
@@ -350,13 +350,13 @@ class LWMDQN(DQN):
     def set_random_seed(self, seed: int | None = None) -> None:
         """
         Seed the global generators, those of the environments and of the action space, and the agent's own. The agent draws
-        actions, batches and augmentations from its own ones; dropout in networks of yours draws from PyTorch's global one.
+        actions, batches and augmentations from its own generators; dropout in custom networks uses PyTorch's global one.
 
         :param seed: The seed; None leaves the global generators as they are
         """
         super().set_random_seed(seed)
-        # From NumPy's global generator, once: an agent without a seed of its own is reproducible after SB3's set_random_seed.
-        # In place, because the policy and the replay draw from the same generator.
+        # One draw from NumPy's global generator makes an agent without a seed reproducible after SB3's set_random_seed.
+        # The state is replaced in place, because the policy and the replay share the generator.
         self.rng.bit_generator.state = agent_generator(np.random.randint(2**31)).bit_generator.state
         self.torch_rng.manual_seed(int(self.rng.integers(2**63)))
 
@@ -369,11 +369,11 @@ class LWMDQN(DQN):
     def _first_reward_scale(self) -> float:
         """The scale of the intrinsic reward as an input of the Q-network."""
         scale = self._reward_scale(1.0)
-        # a schedule that starts at 0 leaves the normalised error as it is
+        # with a schedule that starts at 0 the input is the normalised error without a factor
         return 1.0 if scale == 0.0 and self._reward_scale(0.0) > 0.0 else scale
 
     def policy_arguments(self) -> dict[str, Any]:
-        """:return: The keyword arguments of the policy: ``policy_kwargs`` and the arguments of the agent that concern it"""
+        """:return: The keyword arguments of the policy: ``policy_kwargs`` and the arguments of the agent for the policy"""
         world_model_kwargs = self.policy_kwargs.get("world_model_kwargs", {})
         if self.use_world_model and world_model_kwargs is not None:
             world_model_kwargs = {
@@ -407,11 +407,11 @@ class LWMDQN(DQN):
 
     @property
     def sequence_length(self) -> int:
-        """:return: The number of rows of a sequence: burn-in, learned rows, and those that the last n-step return needs"""
+        """:return: The number of rows of a sequence: burn-in, learned rows, and the rows of the last n-step return"""
         return sum(self.fitted_lengths) + self.n_steps
 
     def _describe_lengths(self) -> str:
-        """Return in words what a small replay or a short warm-up changes."""
+        """Return a description of the changes for a small replay or a short warm-up."""
         text = ""
         burn_in, unroll = self.fitted_lengths
         if (burn_in, unroll) != (self.burn_in, self.unroll):
@@ -455,7 +455,7 @@ class LWMDQN(DQN):
     def replay_memory(self) -> ReplayMemory:
         """
         :return: The memory that the replay will need
-        :raises ValueError: If there is no such ``storage_device`` or ``compression``
+        :raises ValueError: If the ``storage_device`` or the ``compression`` does not exist
         """
         arguments = self._buffer_arguments()
         compression = arguments["compression"]
@@ -471,14 +471,14 @@ class LWMDQN(DQN):
         )
 
     def _largest_batch(self) -> int:
-        """Return the number of all numbers that the networks see in the largest batch; pixels are not counted."""
+        """Return how many numbers the networks process in the largest batch, without pixels."""
         rows, size = self.batch_size * self.sequence_length, self.q_net.features_extractor.features_dim
         world_model = self.policy.world_model
         if world_model is not None:
             size = max(size, world_model.latent_size)
             pretraining_rows = self.pretraining_batch_size * self.pretraining_sequence_length
             if self.pretraining_updates is None:
-                # its batches have no more rows than the warm-up
+                # by default a batch has no more rows than the warm-up
                 pretraining_rows = min(pretraining_rows, self.learning_starts)
             if self.pretraining_updates != 0 and int(world_model.n_updates) == 0:
                 rows = max(rows, pretraining_rows)
@@ -507,17 +507,17 @@ class LWMDQN(DQN):
 
     def add_episode(self, observations: Any, actions: Any, rewards: Any, terminated: bool = True) -> None:
         """
-        Add an episode that was played by something else, such as a demonstration, to the replay. Call it before ``learn`` or
-        between two calls of it: the next one resets the environments if their episodes are under way.
+        Add an episode of another player, such as a demonstration, to the replay. Call it before ``learn`` or between two
+        calls of it: the next call resets the environments if their episodes have not ended.
 
         The hidden states of the prioritised replay are those that the agent would have had in the episode.
 
-        :param observations: ``(T + 1, *observation shape)``, or a dictionary of arrays: the arguments of ``predict``, without
-            the normalisation of a VecNormalize; the final observation is the last one
-        :param actions: (T,) int
-        :param rewards: (T,) float
-        :param terminated: Whether the episode ended by a termination; if False by a time-out
-        :raises ValueError: If the lengths do not fit, a value is not finite, or there is no environment
+        :param observations: The observations in the form for ``predict``, ``(T + 1, *observation shape)``, or a dictionary of
+            arrays, without the normalisation of a VecNormalize; the last one is the final observation
+        :param actions: The actions, (T,) int
+        :param rewards: The rewards, (T,) float
+        :param terminated: Whether the episode ended by a termination; if False, by a time-out
+        :raises ValueError: If the lengths do not fit, a value is not finite, or the agent has no environment
         """
         actions, rewards = np.asarray(actions, dtype=np.int64), np.asarray(rewards, dtype=np.float32)
         raw = map_observations(lambda part: part.cpu().numpy(), self.policy.obs_to_tensor(observations)[0])
@@ -540,9 +540,9 @@ class LWMDQN(DQN):
         Load a replay buffer from a pickle file.
 
         :param path: The file that ``save_replay_buffer`` has written
-        :param truncate_last_traj: Not used: ``learn`` resets the environments, which closes the episodes under way
-        :raises ValueError: If the file is not a replay buffer or was cut short, or was made with settings that cannot be
-            changed: buffer_size, unroll (of a prioritised replay), storage_device, compression; exponents can
+        :param truncate_last_traj: Not used: ``learn`` resets the environments, which ends their present episodes
+        :raises ValueError: If the file is not a replay buffer or was cut short, or was made with other values of settings
+            that cannot be changed: buffer_size, unroll (of a prioritised replay), storage_device, compression
         """
         file = open_path(path, "r", verbose=self.verbose, suffix="pkl")
         try:
@@ -554,7 +554,7 @@ class LWMDQN(DQN):
         finally:
             if isinstance(path, str | pathlib.Path):
                 file.close()
-        # as small as possible: it is only compared with
+        # as small as possible, since it is only used for a comparison
         arguments = self._buffer_arguments()
         rows = self.buffer_class.rows_needed(arguments["sequence_length"], arguments.get("stride", 1))
         expected = self._make_replay_buffer(self.n_envs * rows)
@@ -585,8 +585,8 @@ class LWMDQN(DQN):
         progress_bar: bool = False,
     ) -> SelfLWMDQN:
         """
-        See :meth:`stable_baselines3.DQN.learn`; the callback that trains the world model is added to yours. On a CPU, networks
-        without convolutions use one thread, unless you have chosen a number.
+        See :meth:`stable_baselines3.DQN.learn`; the callback that trains the world model is added to the given ones. On a CPU,
+        networks without convolutions use one thread, unless the user has chosen a number.
         """
         if self.verbose >= 1 and self.device.type == "cpu":
             say_that_kernel_is_missing()
@@ -602,7 +602,7 @@ class LWMDQN(DQN):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
-        # set_env may have brought others than the constructor's
+        # checked again, since set_env may have replaced the constructor's environments
         check_environment(self.env)
         if self.step_ahead and not isinstance(self.env and self.env.unwrapped, AtariVecEnv):
             raise ValueError(f"step_ahead=True needs an AtariVecEnv, not {self.env}: use step_ahead=False.")
@@ -615,9 +615,9 @@ class LWMDQN(DQN):
                 stacklevel=3,
             )
         if is_reset:
-            # should a reset fail, or bring something that is not finite, the next learn() begins with another one
+            # if the reset fails or returns values that are not finite, the next learn() resets again
             self._last_obs = None
-        # OffPolicyAlgorithm's own would truncate it in its own kind of replay buffer
+        # not OffPolicyAlgorithm's method, which would truncate the last trajectory of SB3's own replay buffers
         result = BaseAlgorithm._setup_learn(self, total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         if is_reset:
             self._last_obs = map_observations(np.copy, self._last_obs)
@@ -647,7 +647,7 @@ class LWMDQN(DQN):
             callback = CallbackList([own, *others])
         callback = super()._init_callback(callback, progress_bar)
         if own is not None:
-            # two bars would write into each other
+            # two progress bars would overwrite each other
             own.shows_progress = not any(isinstance(part, ProgressBarCallback) for part in all_callbacks(callback))
         self.training_states.begin(callback)
         return callback
@@ -662,7 +662,7 @@ class LWMDQN(DQN):
         """
         assert self.replay_buffer is not None
         if not self.replay_buffer.can_sample(self.n_steps + 1):
-            # play until there is something to learn from
+            # collect more transitions before the first update
             return
         self._update_learning_rate(self.policy.optimizer)
         if self.world_model_trainer is not None and self._first_reward_scale > 0.0:
@@ -687,7 +687,7 @@ class LWMDQN(DQN):
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def _sample_sequences(self, batch_size: int) -> SequenceSamples:
-        """Draw sequences; while there is no whole one, the longest windows that there are, and no more than they fill."""
+        """Draw sequences, or the longest windows until the replay has a whole sequence; at most as many as the rows fill."""
         buffer = self.replay_buffer
         assert buffer is not None
         length = min(buffer.sequence_length, buffer.longest_window)
@@ -699,19 +699,19 @@ class LWMDQN(DQN):
 
     def sample_windows(self, batch_size: int, sequence_length: int, within_episode: bool = False) -> SequenceSamples:
         """
-        Draw windows from the replay, normalised as the environments normalise now.
+        Draw windows from the replay, normalised by the present statistics of the environments.
 
         :param batch_size: The number of windows, ``B``
         :param sequence_length: The number of rows of a window, ``T``
         :param within_episode: Whether each window must lie inside one episode
-        :return: (T, B) rows
+        :return: The (T, B) rows
         """
         assert self.replay_buffer is not None
         return self.replay_buffer.sample_windows(batch_size, sequence_length, within_episode, self._vec_normalize_env)
 
     def _td_errors(self, samples: SequenceSamples) -> th.Tensor:
         """Return the (unroll, B) TD errors of samples with intrinsic rewards, see :func:`q_learning_errors`."""
-        # a shorter window has a shorter burn-in, or none
+        # a shorter window has a shorter burn-in or no burn-in
         burn_in = max(len(samples.rewards) - self.fitted_lengths[1] - self.n_steps, 0)
         q_values = self.q_net.q_values(samples, burn_in)
         with th.no_grad():
@@ -721,7 +721,7 @@ class LWMDQN(DQN):
         )
 
     def _update_q_network(self, loss: th.Tensor) -> None:
-        """Make one optimizer step, and move the target network unless that happens at intervals."""
+        """Make one optimizer step, and update the target network unless it is updated at intervals."""
         remedy = f"lower learning_rate (now {self.learning_rate}) or the rewards"
         norm = self.finite_guard.backward(self.policy.optimizer, loss, "Q-network", remedy, self.max_grad_norm)
         if self.max_grad_norm is not None and self.reads_scalars:
@@ -743,7 +743,7 @@ class LWMDQN(DQN):
                 self._update_priorities(samples, self._td_errors(samples))
 
     def _update_priorities(self, samples: SequenceSamples, td_errors: th.Tensor) -> None:
-        # windows without a stored hidden state are no sequences of the prioritised replay
+        # windows without a stored hidden state are not sequences of the prioritised replay
         if isinstance(self.replay_buffer, PrioritizedSequenceReplayBuffer) and samples.initial_states is not None:
             priorities = sequence_priorities(td_errors.detach(), self.priority_max_weight)
             self.replay_buffer.update_priorities(samples.sequence_ids, priorities)
@@ -752,7 +752,7 @@ class LWMDQN(DQN):
 
     @property
     def reads_scalars(self) -> bool:
-        """:return: Whether to look at losses now: reading a value back from a GPU makes it idle"""
+        """:return: Whether to read the losses now, which makes a GPU idle"""
         return self.device.type == "cpu" or self._n_updates % READING_INTERVAL == 0
 
     def log_world_model(self) -> None:
@@ -765,12 +765,12 @@ class LWMDQN(DQN):
                 self.logger.record(f"world_model/{name}", value.item())
 
     def dump_logs(self) -> None:
-        """Write log data, and the coverage of Atari games, see :class:`~sb3_lwm.CoverageCallback`."""
+        """Write log data, with the coverage of Atari games, see :class:`~sb3_lwm.CoverageCallback`."""
         record_coverage(self)
         super().dump_logs()
 
     def describe_position(self) -> str:
-        """:return: The position of the training, and the state from which it could be resumed, in words"""
+        """:return: A description of the training's position and of the state from which it can be resumed"""
         position = f"(Step {self.num_timesteps}, update {self._n_updates}."
         last = self.last_training_state
         return f"{position})" if last is None else f"{position} The last training state is {last}.)"
@@ -804,14 +804,14 @@ class LWMDQN(DQN):
             self._collected_rollout = n_steps
 
     def _collect(self, *args: Any, **kwargs: Any) -> RolloutReturn:
-        """Collect a rollout; after any exception the environments are not where the agent knows them to be."""
+        """Collect a rollout; after any exception the last observation may differ from the present one of the environments."""
         try:
             return super().collect_rollouts(*args, **kwargs)
         except BaseException as error:
             # a later learn() resets the environments
             self._last_obs = self._sent_actions = None
             if isinstance(error, NonFiniteError) or not isinstance(error, Exception):
-                # no bad state is saved, and an interruption does not wait for one
+                # a state with non-finite values is not saved, and an interruption is not delayed by saving one
                 raise
             self.training_states.failed()
             if isinstance(error, EOFError | ConnectionError):
@@ -837,15 +837,15 @@ class LWMDQN(DQN):
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
         if self._sent_actions is not None:
-            # VecEnv.step sends them once more, which AtariVecEnv recognises
+            # VecEnv.step sends the actions a second time, which AtariVecEnv recognises
             actions, self._sent_actions = self._sent_actions, None
             return actions, self._stored_actions(actions)
         assert self._last_obs is not None and self._last_episode_starts is not None
         if self._last_state is None:
-            # also for a loaded agent whose environments were not reset: to it and to the replay an episode begins here
+            # also for a loaded agent whose environments were not reset: for it and for the replay an episode begins here
             self._last_state = self.policy.initial_state(n_envs)
             self._last_episode_starts = np.ones(n_envs, dtype=bool)
-        # the networks are stepped in the warm-up too: its sequences are stored with their hidden states
+        # the networks are also stepped during the warm-up, whose sequences are stored with their hidden states
         epsilons = 1.0 if self.num_timesteps < learning_starts else self._exploration_epsilons()
         observations, _ = self.policy.obs_to_tensor(self._last_obs)
         starts = th.as_tensor(self._last_episode_starts, dtype=th.bool, device=self.device)
@@ -894,13 +894,13 @@ class LWMDQN(DQN):
         deterministic: bool = False,
     ) -> tuple[np.ndarray, RecurrentState]:
         """
-        Get the action for an observation, and the hidden states of the episode so far; see :meth:`LWMPolicy.predict`.
+        Get the action for an observation and the hidden states of the episode so far; see :meth:`LWMPolicy.predict`.
 
         :param observation: The observation of one environment or of several
         :param state: The hidden states that the last call returned; None at the start
-        :param episode_start: (n_envs,) bool, whether an episode begins with the observation
+        :param episode_start: Whether an episode begins with each observation, (n_envs,) bool
         :param deterministic: Whether to choose greedy actions only, False by default
-        :return: The action or actions, and the hidden states to give to the next call
+        :return: The action or actions, and the hidden states for the next call
         """
         return self.policy.predict(observation, state, episode_start, deterministic)
 
@@ -916,7 +916,7 @@ class LWMDQN(DQN):
         :param kwargs: The keyword arguments of :meth:`stable_baselines3.DQN.load`
         :return: The agent
         :raises ValueError: If the file is not a model of LWM-DQN or was cut short, or an argument would change the networks;
-            names the file
+            the message names the file
         """
         data = check_model_file(path)
         for name in NETWORK_ARGUMENTS:
@@ -938,7 +938,7 @@ class LWMDQN(DQN):
         :param load_path_or_dict: A file that ``save`` has written, or the result of ``get_parameters``
         :param args: The other arguments of :meth:`stable_baselines3.DQN.set_parameters`
         :param kwargs: The keyword arguments of :meth:`stable_baselines3.DQN.set_parameters`
-        :raises ValueError: If the file is not a model of LWM-DQN or was cut short; names the file
+        :raises ValueError: If the file is not a model of LWM-DQN or was cut short; the message names the file
         """
         if not isinstance(load_path_or_dict, dict):
             check_model_file(load_path_or_dict)
@@ -956,18 +956,18 @@ class LWMDQN(DQN):
 
     @property
     def remaining_timesteps(self) -> int:
-        """:return: The number of steps from here to the end of the last ``learn``"""
+        """:return: The number of steps that remain until the end of the last ``learn``"""
         return max(self._total_timesteps - self.num_timesteps, 0)
 
     def save_training_state(self, folder: str | pathlib.Path, keep_last: int = 2) -> pathlib.Path | None:
         """
-        Write all that the training needs to continue. Call it between an update and the next rollout, or after ``learn``;
-        :class:`~sb3_lwm.TrainingStateCallback` does so by itself.
+        Write all data that the training needs to continue. Call it between an update and the next rollout, or after
+        ``learn``; :class:`~sb3_lwm.TrainingStateCallback` does so by itself.
 
-        :param folder: The folder that gets ``state_<steps>``
-        :param keep_last: The number of states that stay in the folder
-        :return: The folder of the state; None, with a warning, if it could not be written: the others stay as they were
-        :raises NonFiniteError: If an update was not finite; no bad state is written
+        :param folder: The folder in which ``state_<steps>`` is written
+        :param keep_last: The number of states to keep in the folder
+        :return: The folder of the state; None, with a warning, if it could not be written, which leaves the others unchanged
+        :raises NonFiniteError: If an update was not finite; then the state is not written
         """
         return self.training_states.save(pathlib.Path(folder), keep_last)
 
@@ -976,16 +976,16 @@ class LWMDQN(DQN):
         cls: type[SelfLWMDQN], path: str | pathlib.Path, env: GymEnv, device: th.device | str = "auto", **kwargs: Any
     ) -> SelfLWMDQN:
         """
-        Make an agent that continues where its training was saved::
+        Make an agent that continues from a saved training state::
 
             model = LWMDQN.load_training_state("states", env)
             model.learn(model.remaining_timesteps, reset_num_timesteps=False, callback=TrainingStateCallback("states"))
 
-        It has the arguments that it was made with. Nothing in the files is executed. Random generators and the counters of
-        callbacks are restored when ``learn`` begins.
+        The agent has the constructor's arguments of the training. No code in the files is executed. Random generators and the
+        counters of callbacks are restored when ``learn`` begins.
 
-        :param path: A state, a folder of states, or the folder of a run; the newest complete state is taken, newer ones that
-            are not complete are warned of
+        :param path: The folder of a state, of several states, or of a run; the newest complete state is loaded, with a
+            warning for each newer one that is not complete
         :param env: An environment like the one of the training
         :param device: The device of the networks
         :param kwargs: Arguments of the constructor that override the saved ones; functions, which cannot be saved
@@ -998,7 +998,7 @@ class LWMDQN(DQN):
         return model
 
     def constructor_arguments(self) -> dict[str, Any]:
-        """:return: The arguments with which an equal agent is made, but for the environment and the device"""
+        """:return: The arguments that make an equal agent, except for the environment and the device"""
         arguments: dict[str, Any] = {"policy": self.policy_class}
         for name in inspect.signature(type(self).__init__).parameters:
             if name not in NOT_IN_TRAINING_STATE:
@@ -1007,7 +1007,7 @@ class LWMDQN(DQN):
         return arguments
 
     def knows_environments(self) -> bool:
-        """:return: Whether the environments are where the last observation is; not after an error in one of them"""
+        """:return: Whether the last observation is the present one of the environments; False after an error in them"""
         return self._last_obs is not None
 
     def get_training_state(self) -> dict[str, Any]:
@@ -1022,7 +1022,7 @@ class LWMDQN(DQN):
 
     def set_training_state(self, state: dict[str, Any], knows_environments: bool) -> None:
         """
-        Restore a newly made agent; its replay is allocated and stays empty.
+        Restore the state of a new agent. Its replay is allocated without rows.
 
         :param state: The result of :meth:`get_training_state`
         :param knows_environments: Whether the environments were restored, too; if False the next ``learn`` resets them
@@ -1040,7 +1040,7 @@ class LWMDQN(DQN):
             self._last_obs = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """:return: What a copy or a pickled agent has: all but the logger, whose files and streams belong to this one"""
+        """:return: The attributes of a copy or a pickled agent: all except for the logger, whose files belong to this agent"""
         return {**{name: value for name, value in vars(self).items() if name != "_logger"}, "_custom_logger": False}
 
     def _excluded_save_params(self) -> list[str]:

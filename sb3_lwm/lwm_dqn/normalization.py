@@ -1,4 +1,4 @@
-"""Environments in a VecNormalize: the replay stores what it was given, not what it made of it."""
+"""Environments in a VecNormalize: the replay stores their original observations and rewards, not the normalised ones."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ def check_normalization(env: VecEnv) -> None:
     while isinstance(env, VecEnvWrapper) and not isinstance(env, VecNormalize):
         if not isinstance(env, VecTransposeImage) and env.observation_space != env.venv.observation_space:
             raise ValueError(
-                f"{type(env).__name__} changes what VecNormalize has normalised, which the replay could not do again: put "
-                f"VecNormalize around {type(env).__name__}."
+                f"{type(env).__name__} changes the observations that VecNormalize has normalised, which the replay cannot "
+                f"repeat: put VecNormalize around {type(env).__name__}."
             )
         env = env.venv
 
@@ -22,7 +22,7 @@ def check_normalization(env: VecEnv) -> None:
 def original_observations(env: VecEnv) -> Any:
     """
     :param env: Environments in a VecNormalize, as :func:`check_normalization` accepts them
-    :return: (n_envs, *observation shape), or a dictionary: the observations of the last step, not normalised
+    :return: The observations of the last step before normalisation, (n_envs, *observation shape), or a dictionary of them
     """
     if isinstance(env, VecNormalize):
         return env.get_original_obs()

@@ -1,4 +1,4 @@
-"""The networks of the agent: recurrent dueling Q-network, its target, and the world model, behind one ``predict``."""
+"""The policy: the recurrent dueling Q-network, its target network and the world model, with one ``predict`` method."""
 
 import warnings
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from sb3_lwm.lwm_dqn.q_network import RecurrentQNetwork
 from sb3_lwm.world_model import LatentWorldModel
 from sb3_lwm.world_model.encoders import ImageEncoder, LatentEncoder, VectorEncoder
 
-# Colours and depth. A last dimension of this size, smaller than the others, may be that of the channels
+# Colours and depth: a last dimension of at most this size that is smaller than the others may be that of the channels
 MOST_CHANNELS = 4
 
 
@@ -30,26 +30,28 @@ class LWMPolicy(DQNPolicy):
     """
     Recurrent Q-networks and the latent world model of LWM.
 
-    :param observation_space: Observation space
-    :param action_space: Discrete
-    :param lr_schedule: Learning rate schedule of the Q-network
-    :param net_arch: layers between the features and the memory, by default ``[32]``, none after a CNN of images
-    :param activation_fn: Activation function
-    :param features_extractor_class: Features extractor to use.
-    :param features_extractor_kwargs: Keyword arguments to pass to the features extractor.
+    :param observation_space: The observation space
+    :param action_space: The action space, Discrete
+    :param lr_schedule: The learning rate schedule of the Q-network
+    :param net_arch: The sizes of the layers between the features and the GRU, by default ``[32]``; empty after a CNN of images
+    :param activation_fn: The activation function
+    :param features_extractor_class: The features extractor to use
+    :param features_extractor_kwargs: Keyword arguments to pass to the features extractor
     :param normalize_images: Whether to normalize images or not, dividing by 255.0 (True by default)
     :param optimizer_class: The optimizer of the Q-network and of the world model, ``th.optim.Adam`` by default
     :param optimizer_kwargs: Additional keyword arguments, excluding the learning rate; ``eps=1e-3`` by default for the
         Q-network (LWM, appendix), the optimizer's own for the world model
-    :param gru_hidden_size: size of the Q-network's memory, by default 128, 512 after the CNN of images of 36 pixels or more
-    :param dueling: whether the Q-network is dueling
-    :param intrinsic_reward_input: whether the Q-network is told the intrinsic reward of each step
-    :param world_model_kwargs: of the :class:`~sb3_lwm.world_model.LatentWorldModel`; None for no world model. By default it
-        follows the features extractor and ``normalize_images``: observations that those flatten are not embedded as images
-    :param world_model_learning_rate: learning rate of the world model
-    :param evaluation_eps: probability of a random action in ``predict(deterministic=False)``
-    :param mixed_precision: whether the convolutions of :class:`~sb3_lwm.common.cnn.ImageCNN` run in bfloat16
-    :param compile_networks: whether ``torch.compile`` makes kernels for them
+    :param gru_hidden_size: The size of the Q-network's hidden state, by default 128; 512 after the CNN of images of 36 pixels
+        or more
+    :param dueling: Whether the Q-network is dueling
+    :param intrinsic_reward_input: Whether the intrinsic reward of each step is an input of the Q-network
+    :param world_model_kwargs: Keyword arguments of :class:`~sb3_lwm.world_model.LatentWorldModel`; None for no world model.
+        By default, images that the features extractor flattens are not embedded by convolutions, and ``normalize_images`` is
+        that of the policy
+    :param world_model_learning_rate: The learning rate of the world model
+    :param evaluation_eps: The probability of a random action in ``predict(deterministic=False)``
+    :param mixed_precision: Whether the convolutions of :class:`~sb3_lwm.common.cnn.ImageCNN` run in bfloat16
+    :param compile_networks: Whether ``torch.compile`` compiles these convolutions
     :raises ValueError: If the networks cannot be built for the observations
     """
 
@@ -95,14 +97,14 @@ class LWMPolicy(DQNPolicy):
         self.evaluation_eps = evaluation_eps
         self.mixed_precision = mixed_precision
         self.compile_networks = compile_networks
-        # an agent puts its own here
+        # an agent replaces it with its own generator
         self.rng = agent_generator(None)
         if optimizer_kwargs is None:
             optimizer_kwargs = {"eps": 1e-3} if issubclass(optimizer_class, th.optim.Adam) else {}
         if net_arch is None:
             net_arch = [] if issubclass(features_extractor_class, NatureCNN | GridCNN) else [32]
         if not normalize_images and issubclass(features_extractor_class, GridCNN):
-            # SB3 does the same for its own classes
+            # as SB3 does for its own classes
             features_extractor_kwargs = {**(features_extractor_kwargs or {}), "normalized_image": True}
         super().__init__(
             observation_space,
@@ -119,7 +121,7 @@ class LWMPolicy(DQNPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
-        # which gain from several threads
+        # only convolutions gain from several threads
         self.has_convolutions = any(isinstance(part, nn.Conv2d) for part in self.modules())
         self.world_model = None
         self.encoder_optimizer: th.optim.Optimizer | None = None
@@ -141,7 +143,7 @@ class LWMPolicy(DQNPolicy):
                     [*self.world_model.encoder.parameters(), *self.world_model.objectives.parameters()],
                     lr=self.world_model_learning_rate,  # type: ignore[call-arg]
                 )
-        # once: to look for them takes longer than to move them; the optimizer has a list of its own, too
+        # listed once, because finding the parameters takes longer than updating them
         self._target_parameters: list[th.Tensor] = list(self.q_net_target.parameters())
         self._parameters_to_follow: list[th.Tensor] = list(self.q_net.parameters())
         self._is_built = True
@@ -155,11 +157,11 @@ class LWMPolicy(DQNPolicy):
     @property
     def device(self) -> th.device:
         """:return: The device of the networks"""
-        # SB3 looks through all modules for a parameter, at every step several times
+        # SB3's property searches all modules for a parameter, several times at every step
         return self._target_parameters[0].device if self._is_built else super().device
 
     def make_q_net(self) -> RecurrentQNetwork:  # type: ignore[override]
-        """:return: a new Q-network"""
+        """:return: A new Q-network"""
         net_args = self._update_features_extractor(self.net_args, features_extractor=None)
         ours = {name: getattr(self, name) for name in ("gru_hidden_size", "dueling", "intrinsic_reward_input")}
         return RecurrentQNetwork(**net_args, **ours).to(self.device)
@@ -167,7 +169,7 @@ class LWMPolicy(DQNPolicy):
     @th.no_grad()
     def move_target(self, tau: float) -> None:
         """
-        Move the target network towards the Q-network, whose running statistics it takes over as they are.
+        Update the target network towards the Q-network, and copy the Q-network's running statistics to it.
 
         :param tau: The soft update coefficient
         """
@@ -177,8 +179,8 @@ class LWMPolicy(DQNPolicy):
 
     def initial_state(self, n_envs: int) -> RecurrentState:
         """
-        :param n_envs: ``B``
-        :return: the memory before the first step of an episode, tensors of zeros on the policy's device
+        :param n_envs: The number of environments, ``B``
+        :return: The hidden states before the first step of an episode, tensors of zeros on the policy's device
         """
         model = self.world_model
         sizes = (self.gru_hidden_size, *((0, 0) if model is None else (model.hidden_size, model.latent_size)))
@@ -195,14 +197,14 @@ class LWMPolicy(DQNPolicy):
         actions: th.Tensor | None = None,
     ) -> tuple[th.Tensor, RecurrentState]:
         """
-        One step of all environments, in PyTorch alone: to read Q-values along an episode, to trace, and to export.
-        :meth:`act` and :meth:`predict` compute the same; evaluation mode is for the caller to set.
+        Compute one step of all environments in PyTorch alone, to read Q-values along an episode, to trace, and to export. It
+        is the same computation as in :meth:`act` and :meth:`predict`; the caller must set the evaluation mode.
 
-        :param observations: ``(B, *observation shape)``
-        :param state: The hidden states before them, :meth:`initial_state` at first
-        :param episode_starts: (B,) bool, environments whose episode begins here
-        :param actions: (B,) int64, the actions that are taken; by default the greedy ones
-        :return: (B, A) float Q-values, which with value rescaling are ``h(Q)``, see
+        :param observations: The observations, ``(B, *observation shape)``
+        :param state: The hidden states before the observations, :meth:`initial_state` at first
+        :param episode_starts: Whether an episode begins with each observation, (B,) bool
+        :param actions: The actions to take, (B,) int64; by default the greedy ones
+        :return: The Q-values, (B, A) float, which with value rescaling are ``h(Q)``, see
             :func:`~sb3_lwm.lwm_dqn.td_learning.unrescale_value`; and the hidden states after the step, whose
             ``last_actions`` are the actions
         """
@@ -213,8 +215,8 @@ class LWMPolicy(DQNPolicy):
 
     def states_along(self, observations: Any, actions: np.ndarray) -> list[RecurrentState]:
         """
-        :param observations: ``(T + 1, *observation shape)`` array of one episode, or a dictionary of arrays
-        :param actions: (T,) int64, the actions of the episode
+        :param observations: The observations of one episode, a ``(T + 1, *observation shape)`` array or a dictionary of arrays
+        :param actions: The actions of the episode, (T,) int64
         :return: The hidden states before each of the T + 1 observations
         """
         self.set_training_mode(False)
@@ -235,13 +237,14 @@ class LWMPolicy(DQNPolicy):
         epsilons: np.ndarray | float = 0.0,
     ) -> tuple[np.ndarray, RecurrentState]:
         """
-        One step of all environments: the only way actions come about, in training, evaluation and play.
+        Choose the actions of all environments, in training as in evaluation.
 
-        :param observations: ``(B, *observation shape)``
-        :param state: memory before them
-        :param episode_starts: (B,) bool, environments whose episode begins here
-        :param epsilons: (B,) float or one for all, probability of a uniformly random action
-        :return: (B,) int64 actions of the action space, and the memory after them, whose actions count from 0
+        :param observations: The observations, ``(B, *observation shape)``
+        :param state: The hidden states before the observations
+        :param episode_starts: Whether an episode begins with each observation, (B,) bool
+        :param epsilons: The probability of a uniformly random action, (B,) float or one for all
+        :return: The actions in the action space, (B,) int64, and the hidden states after them, whose ``last_actions`` count
+            from 0
         """
         memories, latents = self._observe(observations, state, episode_starts)
         greedy_actions = self.q_net.head.greedy_actions(memories).cpu().numpy()
@@ -254,7 +257,7 @@ class LWMPolicy(DQNPolicy):
     def _observe(
         self, observations: PyTorchObs, state: RecurrentState, episode_starts: th.Tensor
     ) -> tuple[th.Tensor, th.Tensor]:
-        """Return the Q-network's memory after (B, ...) observations, and their latents."""
+        """Return the Q-network's hidden states after (B, ...) observations, and the latents of the observations."""
         starts = episode_starts.unsqueeze(0)
         latents, intrinsic_rewards = state.predicted_latents, th.zeros_like(starts, dtype=th.float32)
         if self.world_model is not None:
@@ -293,17 +296,17 @@ class LWMPolicy(DQNPolicy):
         deterministic: bool = False,
     ) -> tuple[np.ndarray, RecurrentState]:
         """
-        Get the action for an observation and the memory of the episode so far, as RecurrentPPO's.
+        Get the action for an observation and the hidden states of the episode so far, as in RecurrentPPO.
 
-        :param observation: of one environment, or of several
-        :param state: what the last call returned; None at the start
-        :param episode_start: (B,) bool, environments whose episode begins here, by default none
-        :param deterministic: if False, ``evaluation_eps`` of the actions are random
-        :return: The action, an array of shape (), or (B,) actions; and the memory to give to the next call
-        :raises ValueError: if the state is of another number of environments
+        :param observation: The observation of one environment or of several
+        :param state: The hidden states that the last call returned; None at the start
+        :param episode_start: Whether an episode begins with each observation, (B,) bool; by default False
+        :param deterministic: Whether all actions are greedy; if False, ``evaluation_eps`` of them are random
+        :return: The action, an array of shape (), or (B,) actions; and the hidden states for the next call
+        :raises ValueError: If the hidden states are those of another number of environments
         """
         self.set_training_mode(False)
-        # SB3's own test: an observation may be a tuple of numbers
+        # the same test as SB3's, since an observation may be a tuple of numbers
         if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
             raise ValueError(
                 "predict() was given a tuple, not an observation: Gymnasium's reset() returns an observation and a "
@@ -311,7 +314,7 @@ class LWMPolicy(DQNPolicy):
             )
         _check_frames(self.observation_space, observation)
         if isinstance(self.observation_space, spaces.Dict) and isinstance(observation, dict):
-            # others than those of the space are not used
+            # keys that the space does not have are ignored
             observation = {key: observation[key] for key in self.observation_space.spaces}
         observations, is_vectorized = self.obs_to_tensor(observation)
         n_envs = len(next(iter(observations.values())) if isinstance(observations, dict) else observations)
@@ -323,11 +326,11 @@ class LWMPolicy(DQNPolicy):
             episode_start = np.zeros(n_envs, dtype=bool) if episode_start is None else np.asarray(episode_start, dtype=bool)
         if len(tensors.hidden) != n_envs:
             raise ValueError(
-                f"The state is of {len(tensors.hidden)} environments, the observation of {n_envs}: "
-                "pass state=None to begin anew."
+                f"The state has {len(tensors.hidden)} environments, the observation {n_envs}: "
+                "pass state=None to start new episodes."
             )
         if episode_start.size != n_envs:
-            raise ValueError(f"episode_start is of {episode_start.size} environments, the observation of {n_envs}.")
+            raise ValueError(f"episode_start has {episode_start.size} environments, the observation {n_envs}.")
         starts = th.as_tensor(episode_start.reshape(n_envs), device=self.device)
         with one_thread_for_small_networks(self.device.type == "cpu" and not self.has_convolutions):
             actions, tensors = self.act(observations, tensors, starts, 0.0 if deterministic else self.evaluation_eps)
@@ -335,7 +338,7 @@ class LWMPolicy(DQNPolicy):
         return (actions if is_vectorized else actions.squeeze(axis=0)), arrays
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
-        """The greedy answer to the first observation of an episode; ``predict``, ``act`` and ``step`` carry the memory."""
+        """Return greedy actions for first observations of episodes; ``predict`` and ``act`` carry the hidden states."""
         parts = list(observation.values()) if isinstance(observation, dict) else [observation]
         n_envs = parts[0].shape[0]
         starts = th.ones(n_envs, dtype=th.bool, device=self.device)
@@ -344,7 +347,7 @@ class LWMPolicy(DQNPolicy):
 
     def set_training_mode(self, mode: bool) -> None:
         """
-        :param mode: True for training, False for evaluation; the target network always evaluates
+        :param mode: True for training, False for evaluation; the target network is always in evaluation mode
         """
         if self.training != mode or self.q_net.training != mode:
             super().set_training_mode(mode)
@@ -367,7 +370,7 @@ class LWMPolicy(DQNPolicy):
 
 class PolicyStep(nn.Module):
     """
-    :meth:`LWMPolicy.step` as a module of plain tensors, to be traced or exported. It shares the policy's weights.
+    Module that computes :meth:`LWMPolicy.step` with plain tensors, to be traced or exported. It shares the policy's weights.
 
     :param policy: The policy, which is put into evaluation mode
     """
@@ -379,18 +382,18 @@ class PolicyStep(nn.Module):
 
     def forward(self, observations: PyTorchObs, episode_starts: th.Tensor, *state: th.Tensor) -> tuple[th.Tensor, ...]:
         """
-        :param observations: ``(B, *observation shape)``
-        :param episode_starts: (B,) bool, environments whose episode begins here
-        :param state: The four parts of the hidden states before them, :meth:`LWMPolicy.initial_state` at first
-        :return: (B, A) float Q-values, and the four parts of the hidden states after the greedy step; the last part are the
-            greedy actions, (B,) int64
+        :param observations: The observations, ``(B, *observation shape)``
+        :param episode_starts: Whether an episode begins with each observation, (B,) bool
+        :param state: The four parts of the hidden states before the observations, :meth:`LWMPolicy.initial_state` at first
+        :return: The Q-values, (B, A) float, and the four parts of the hidden states after the greedy step, whose last part
+            are the greedy actions, (B,) int64
         """
         q_values, next_state = self.policy.step(observations, RecurrentState(*state), episode_starts)
         return q_values, *next_state
 
 
 def _warn_of_images(encoder: LatentEncoder) -> None:
-    """Warn of images of which the world model predicts every pixel, and of those whose channels seem to come last."""
+    """Warn if the world model predicts every pixel of an image, or if the channels of images seem to come last."""
     for part in encoder.parts().values():
         space = part.observation_space
         if isinstance(part, VectorEncoder) and is_image(space) and not is_small(space):
@@ -402,21 +405,21 @@ def _warn_of_images(encoder: LatentEncoder) -> None:
         shape = space.shape or ()
         if isinstance(part, ImageEncoder) and not is_image(space) and shape[2] <= MOST_CHANNELS < min(shape[:2]):
             warnings.warn(
-                f"Images of shape {shape} are taken for {shape[0]} channels of {shape[1]} x {shape[2]}: SB3 transposes "
+                f"Images of shape {shape} are read as {shape[0]} channels of {shape[1]} x {shape[2]}: SB3 transposes "
                 "unsigned bytes only. If their channels come last, use gymnasium.wrappers.TransformObservation.",
                 stacklevel=2,
             )
 
 
 def _check_frames(space: spaces.Space, observation: Any) -> None:
-    """SB3 checks the sizes of images only after it has transposed them, and no dtype."""
+    """Check the shape and dtype of images; SB3 checks only the shape, and only after it has transposed them."""
     if not isinstance(space, spaces.Box) or not is_image(space):
         return
     frames = np.asarray(observation)
     if frames.ndim - len(space.shape) not in (0, 1):
         raise ValueError(f"Unexpected observation shape {frames.shape}: use {space.shape}, or (n_envs, *{space.shape}).")
     if frames.dtype.kind not in "iu":
-        raise ValueError(f"The observation is {frames.dtype}, the space {space} is uint8: give frames as they are, 0 to 255.")
+        raise ValueError(f"The observation is {frames.dtype}, the space {space} is uint8: give unscaled frames, 0 to 255.")
 
 
 MlpPolicy = LWMPolicy
@@ -424,8 +427,8 @@ MlpPolicy = LWMPolicy
 
 class CnnPolicy(LWMPolicy):
     """
-    :class:`LWMPolicy` for images. Its default features extractor is ``ImageCNN`` (SB3's ``NatureCNN``), under 36 pixels
-    ``GridCNN``.
+    :class:`LWMPolicy` for images. Its default features extractor is ``ImageCNN`` (SB3's ``NatureCNN``), or ``GridCNN`` for
+    images under 36 pixels.
     """
 
     def __init__(self, observation_space: spaces.Space, *args: Any, **kwargs: Any) -> None:
@@ -435,7 +438,7 @@ class CnnPolicy(LWMPolicy):
 
 class MultiInputPolicy(LWMPolicy):
     """
-    :class:`LWMPolicy` for Dict observations. Its default features extractor is ``DictExtractor``, SB3's
+    :class:`LWMPolicy` for Dict observations. Its default features extractor is ``DictExtractor``, which is SB3's
     ``CombinedExtractor`` for images of any size and keys of any name.
     """
 

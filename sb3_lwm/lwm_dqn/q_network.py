@@ -19,10 +19,10 @@ class DuelingHead(nn.Module):
     """
     ``Q = V + Adv - mean_a(Adv)`` (Wang et al. 2016, eq. 9; LWM, section 5).
 
-    :param input_size: size of the memory
-    :param hidden_size: of the layer in each stream
-    :param n_actions: ``A``
-    :param dueling: if False, one stream that gives Q itself
+    :param input_size: The size of the hidden state
+    :param hidden_size: The size of the layer in each stream
+    :param n_actions: The number of actions, ``A``
+    :param dueling: Whether the head has two streams; if False, a single stream computes Q itself
     """
 
     def __init__(self, input_size: int, hidden_size: int, n_actions: int, dueling: bool) -> None:
@@ -36,8 +36,8 @@ class DuelingHead(nn.Module):
 
     def forward(self, memories: th.Tensor) -> th.Tensor:
         """
-        :param memories: (..., input_size) float
-        :return: (..., A) float Q-values
+        :param memories: The hidden states, (..., input_size) float
+        :return: The Q-values, (..., A) float
         """
         advantages = self.advantage(memories)
         if self.value is None:
@@ -46,8 +46,8 @@ class DuelingHead(nn.Module):
 
     def greedy_actions(self, memories: th.Tensor) -> th.Tensor:
         """
-        :param memories: (..., input_size) float
-        :return: (...) int64; the state's value does not change which action is best
+        :param memories: The hidden states, (..., input_size) float
+        :return: The greedy actions, (...) int64, which do not depend on the value stream
         """
         return self.advantage(memories).argmax(dim=-1)
 
@@ -56,16 +56,16 @@ class RecurrentQNetwork(BasePolicy):
     """
     Features of (observation, last action, intrinsic reward) -> layers -> GRU -> dueling head (LWM, section 5).
 
-    :param observation_space: Observation space
-    :param action_space: Discrete
-    :param features_extractor: from observations to features
-    :param features_dim: size of the features
-    :param net_arch: layers between the features and the memory
-    :param activation_fn: of these layers
-    :param normalize_images: whether to divide images by 255
-    :param gru_hidden_size: size of the memory, and of the layers behind it
-    :param dueling: whether the head is dueling
-    :param intrinsic_reward_input: whether the intrinsic reward is among the inputs
+    :param observation_space: The observation space
+    :param action_space: The action space, Discrete
+    :param features_extractor: The features extractor
+    :param features_dim: The size of the features
+    :param net_arch: The sizes of the layers between the features and the GRU
+    :param activation_fn: The activation function of these layers
+    :param normalize_images: Whether to divide images by 255
+    :param gru_hidden_size: The size of the hidden state, and of the layers of the head
+    :param dueling: Whether the head is dueling
+    :param intrinsic_reward_input: Whether the intrinsic reward is an input
     """
 
     features_extractor: BaseFeaturesExtractor
@@ -98,19 +98,20 @@ class RecurrentQNetwork(BasePolicy):
 
     def forward(self, obs: PyTorchObs) -> th.Tensor:
         """
-        Q-values of the first observations of episodes; :meth:`LWMPolicy.step` carries the hidden states along an episode.
+        Compute Q-values for the first observations of episodes; :meth:`LWMPolicy.step` carries the hidden states along an
+        episode.
 
-        :param obs: (B, *observation shape)
-        :return: (B, A) float; with value rescaling ``h(Q)``
+        :param obs: The observations, (B, *observation shape)
+        :return: The Q-values, (B, A) float; with value rescaling ``h(Q)``
         """
         starts = th.ones(1, len(next(iter(obs.values())) if isinstance(obs, dict) else obs), dtype=th.bool, device=self.device)
         hidden = th.zeros(starts.shape[1], self.memory.hidden_size, device=self.device)
         observations = map_observations(lambda part: part.unsqueeze(0), obs)
-        # no action and no reward came before
+        # the last action and the reward are ignored at the start of an episode
         return self.head(self.remember(observations, th.zeros_like(starts, dtype=th.int64), starts.float(), starts, hidden)[0])
 
     def running_statistics(self) -> list[th.Tensor]:
-        """:return: The running statistics of batch normalisation, if there is any"""
+        """:return: The running statistics of batch normalisation; empty without it"""
         return [part for name, part in self.named_buffers() if "running_" in name]
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
@@ -130,14 +131,14 @@ class RecurrentQNetwork(BasePolicy):
         hidden: th.Tensor,
     ) -> th.Tensor:
         """
-        Run the memory along a sequence. The first observation of an episode comes with no action and no reward.
+        Run the GRU along a sequence. At the start of an episode the last action and the reward are ignored.
 
-        :param observations: (T, B, *observation shape)
-        :param last_actions: (T, B) int64, the actions that led to them
-        :param intrinsic_rewards: (T, B) float, the rewards that came with them
-        :param episode_starts: (T, B) bool
-        :param hidden: (B, gru_hidden_size) float, memory before the first step
-        :return: (T, B, gru_hidden_size) float
+        :param observations: The observations, (T, B, *observation shape)
+        :param last_actions: The actions before the observations, (T, B) int64
+        :param intrinsic_rewards: The intrinsic rewards of these actions, (T, B) float
+        :param episode_starts: Whether an episode begins with each observation, (T, B) bool
+        :param hidden: The hidden states before the first step, (B, gru_hidden_size) float
+        :return: The hidden states after each step, (T, B, gru_hidden_size) float
         """
         flat = map_observations(lambda part: part.flatten(0, 1), observations)
         features = self._extract_features(flat).unflatten(0, episode_starts.shape)
@@ -149,9 +150,11 @@ class RecurrentQNetwork(BasePolicy):
 
     def extract_features(self, obs: Observations, features_extractor: BaseFeaturesExtractor) -> th.Tensor:
         """
-        :param obs: (N, *observation shape)
+        Extract features. Unlike in SB3, discrete values that do not start at 0 are shifted.
+
+        :param obs: The observations, (N, *observation shape)
         :param features_extractor: The features extractor
-        :return: (N, features_dim) float; discrete values that do not start at 0 are shifted, unlike in SB3
+        :return: The features, (N, features_dim) float
         """
         return features_extractor(preprocess(obs, self.observation_space, self.normalize_images))
 
@@ -162,11 +165,12 @@ class RecurrentQNetwork(BasePolicy):
 
     def q_values(self, samples: SequenceSamples, burn_in: int) -> th.Tensor:
         """
-        Q-values along sampled sequences; the burn-in only warms the hidden state up and gets no gradient (R2D2, section 3).
+        Compute Q-values along sampled sequences. The burn-in only warms the hidden state up, without gradient (R2D2,
+        section 3).
 
-        :param samples: (T, B) rows; without initial states the hidden state is zero
+        :param samples: The (T, B) rows; without initial states the hidden state starts from zero
         :param burn_in: The number of rows without Q-values
-        :return: (T - burn_in, B, A) float
+        :return: The Q-values, (T - burn_in, B, A) float
         """
         states = samples.initial_states
         if states is None:

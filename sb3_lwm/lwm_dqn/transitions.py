@@ -1,4 +1,4 @@
-"""Where each transition has led, although the environments have begun new episodes already."""
+"""The next observation of each transition, also where the environment has already begun a new episode."""
 
 import warnings
 from collections.abc import Callable
@@ -18,14 +18,15 @@ def next_observations(
 ) -> Any:
     """
     Some vector environments do not keep the final observation of an episode (``terminal_observation`` is missing or None).
-    Then the observation before the last action stands for it: a time-out bootstraps from it, and the world model learns that
+    Then the observation before the last action replaces it: a time-out bootstraps from it, and the world model learns that
     nothing changes in this step.
 
-    :param last_obs: (n_envs, *observation shape) before the actions, or a dictionary of such arrays
-    :param new_obs: The same after them; the first observation of the next episode where one has ended
-    :param dones: (n_envs,) bool
+    :param last_obs: The observations before the actions, (n_envs, *observation shape), or a dictionary of such arrays
+    :param new_obs: The observations that the environments returned after the actions, of the same form; where an episode has
+        ended, the first observation of the next one
+    :param dones: Whether each episode has ended, (n_envs,) bool
     :param infos: The info dictionaries of the environments
-    :param restore: The function that undoes the normalisation of a final observation; None for none
+    :param restore: The function that undoes the normalisation of a final observation; None without normalisation
     :return: The observations after the actions; where an episode has ended, its final one
     """
     ended = np.flatnonzero(dones)
@@ -36,8 +37,8 @@ def next_observations(
         final = infos[env].get("terminal_observation")
         if final is None:
             warnings.warn(
-                "The environments do not give the final observations of episodes (infos[i]['terminal_observation']): the "
-                "observations before them are taken instead. Add them in the adapter of your vector environment.",
+                "The environments do not return the final observations of episodes (infos[i]['terminal_observation']): the "
+                "observations before them are used instead. Add them in the adapter of your vector environment.",
                 stacklevel=2,
             )
             final = map_observations(lambda part, env=env: part[env], last_obs)

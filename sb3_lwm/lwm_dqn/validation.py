@@ -1,4 +1,4 @@
-"""Values that cannot work are refused when the agent is made, not hours later."""
+"""Checks of the arguments and environments, which raise errors when the agent is made, not hours later."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,7 +19,7 @@ def _is_integer(value: Any, lowest: int) -> bool:
 
 
 def _at_least(lowest: int) -> tuple[str, Callable[[Any], bool]]:
-    """Return the rule of an integer."""
+    """Return the rule of an integer argument with a lower bound."""
     return f"an integer >= {lowest}", lambda value: _is_integer(value, lowest)
 
 
@@ -33,7 +33,7 @@ _SHARE = ("in [0, 1]", lambda value: 0.0 <= value <= 1.0)
 _NOT_NEGATIVE = (">= 0", lambda value: value >= 0.0)
 _BOUND = ("> 0, or None for no clipping", lambda value: value is None or value > 0.0)
 
-# What each argument must be: in words, and as a test
+# The allowed values of each argument: in words, and as a test
 RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(("double_q", "dueling", "value_rescaling", "prioritized_replay", "use_world_model"), _SWITCH),
     **dict.fromkeys(("intrinsic_reward_input", "step_ahead", "mixed_precision", "compile_networks"), _SWITCH),
@@ -69,7 +69,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     Check the arguments of the constructor one by one, then those that depend on each other.
 
     :param arguments: The values of all arguments in ``RULES``
-    :raises ValueError: If a value cannot work; names the argument, its value and what is allowed
+    :raises ValueError: If a value cannot work; the message names the argument, its value and the allowed values
     """
     for name, (allowed, is_allowed) in RULES.items():
         value = arguments[name]
@@ -99,10 +99,10 @@ def fit_lengths(burn_in: int, unroll: int, n_steps: int, rows: int, rows_needed:
 
     :param burn_in: The number of rows before the learned ones
     :param unroll: The number of learned rows
-    :param n_steps: The number of rows after them
+    :param n_steps: The number of rows after the learned ones
     :param rows: The number of rows that the replay has for each environment
-    :param rows_needed: A function from the length of a sequence and its unroll to the number of rows that it needs
-    :return: The burn-in and the unroll that fit; 0 and 1 if nothing does
+    :param rows_needed: The function from the length of a sequence and its unroll to the number of rows that it needs
+    :return: The burn-in and the unroll that fit; 0 and 1 if no values fit
     """
     while rows_needed(burn_in + unroll + n_steps, unroll) > rows and (burn_in, unroll) != (0, 1):
         burn_in, unroll = burn_in // 2, max(unroll // 2, 1)
@@ -113,9 +113,9 @@ def check_buffer_size(buffer_size: int, n_envs: int, shortest: int, encoder_wind
     """
     :param buffer_size: The number of rows of the replay buffer, all environments together
     :param n_envs: The number of environments
-    :param shortest: The number of rows of the shortest sequence that can be learned from
-    :param encoder_window: The number of rows of the windows that the encoder of images learns from; 0 if there is none
-    :raises ValueError: If the replay of an environment cannot hold them
+    :param shortest: The number of rows of the shortest sequence from which the agent can learn
+    :param encoder_window: The number of rows of the windows from which the encoder of images learns; 0 without such an encoder
+    :raises ValueError: If the rows of one environment cannot hold both
     """
     for length, what in ((shortest, "an n-step return"), (encoder_window, "a window of encoder_objective")):
         if buffer_size // n_envs < length:

@@ -1,4 +1,4 @@
-"""Whether a replay fits into the memory of this machine, before it is allocated."""
+"""Check, before a replay buffer is allocated, that it fits into the memory of this machine."""
 
 import gc
 from pathlib import Path, PurePosixPath
@@ -9,38 +9,38 @@ import torch as th
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
-# Of the free memory: networks, temporary tensors and what else grows during a training need some as well
+# The share of the free memory that a replay may take: networks, temporary tensors and other data need the rest
 USABLE = 0.9
-# Of each number that the networks see in a batch, with its prediction, their gradients and temporary copies; as measured
+# Measured bytes for each number of a batch: the number, its prediction, their gradients and temporary copies
 BATCH_BYTES = 36
 HOST = th.device("cpu")
 
 
 class ReplayMemory(NamedTuple):
-    """What a replay needs at its full size, and the batches that are drawn from it."""
+    """The memory that a full replay buffer and the batches drawn from it need."""
 
-    buffer_size: int  # rows
-    observation_bytes: int  # of one row, as it is
-    other_bytes: float  # of one row: actions, rewards, flags, memories
-    storage_device: th.device  # where the observations lie; the rest is in host memory
-    compression: str | None  # of the observations
-    batch_bytes: int = 0  # of the largest batch while the networks learn from it
-    device: th.device = HOST  # of the networks
+    buffer_size: int  # number of rows
+    observation_bytes: int  # bytes of the observations of one row, uncompressed
+    other_bytes: float  # bytes of the other parts of one row: actions, rewards, flags, hidden states
+    storage_device: th.device  # device that holds the observations; the other parts are in host memory
+    compression: str | None  # compression of the observations
+    batch_bytes: int = 0  # bytes of the largest batch while the networks learn from it
+    device: th.device = HOST  # device of the networks
 
     @property
     def total(self) -> int:
-        """:return: bytes of the full replay; more than will be used where it is compressed"""
+        """:return: The number of bytes of the full replay, uncompressed"""
         return round(self.buffer_size * (self.observation_bytes + self.other_bytes))
 
     def bytes_per_row(self) -> dict[th.device, float]:
-        """:return: what is sure to be needed on each device; how well observations compress is not known in advance"""
+        """:return: The bytes that a row needs on each device, without compressed observations, whose size is not known yet"""
         needs = {HOST: self.other_bytes}
         if self.compression is None:
             needs[self.storage_device] = needs.get(self.storage_device, 0.0) + self.observation_bytes
         return needs
 
     def describe(self) -> str:
-        """:return: a sentence for the user"""
+        """:return: A sentence that states the needs, for the user"""
         observations = self.buffer_size * self.observation_bytes
         size = _in_words(observations)
         if self.compression is not None:
@@ -56,13 +56,13 @@ class ReplayMemory(NamedTuple):
 
     def check(self) -> str:
         """
-        :return: :meth:`describe`, and what is free
-        :raises MemoryError: if it needs more than nine tenths of what is free; names the largest ``buffer_size`` that fits, or
-            the arguments that make batches smaller
+        :return: The result of :meth:`describe`, and the free memory
+        :raises MemoryError: If it needs more than nine tenths of the free memory; the message names the largest
+            ``buffer_size`` that fits, or the arguments that make batches smaller
         """
         free = self._free()
         if self._largest(free) < self.buffer_size:
-            # an agent that is gone leaves reference cycles, whose memory waits for the garbage collector
+            # a deleted agent leaves reference cycles, whose memory only the garbage collector frees
             gc.collect()
             free = self._free()
         largest = self._largest(free)
@@ -81,7 +81,7 @@ class ReplayMemory(NamedTuple):
         return {device: available_memory(device) for device in [*self.bytes_per_row(), self.device]}
 
     def _largest(self, free: dict[th.device, int]) -> int:
-        """Return the largest number of rows that fits."""
+        """Return the largest number of rows that fits into the free memory."""
         left = {device: USABLE * n_bytes for device, n_bytes in free.items()}
         left[self.device] -= self.batch_bytes
         return int(min(left[device] / needed for device, needed in self.bytes_per_row().items() if needed > 0))
@@ -105,20 +105,21 @@ def _in_words(n_bytes: float) -> str:
 
 def available_memory(device: th.device, cgroups: Path = CGROUPS, own_cgroup: Path = OWN_CGROUP) -> int:
     """
-    :param device: ``cpu`` for host memory
-    :param cgroups: where Linux shows the limits of containers
-    :param own_cgroup: the file that names this process's group
-    :return: bytes that this process may still use: what is free, or what its container leaves if that is less
+    :param device: The device, ``cpu`` for host memory
+    :param cgroups: The folder in which Linux shows the limits of containers
+    :param own_cgroup: The file that names this process's group
+    :return: The number of bytes that this process may still use: the free memory, or the rest of its container's limit if
+        that is less
     """
     if device.type == "cuda":
         free, _ = th.cuda.mem_get_info(device)
-        # PyTorch keeps memory that it does not use
+        # memory that PyTorch has reserved but does not use is free as well
         return free + th.cuda.memory_reserved(device) - th.cuda.memory_allocated(device)
     return min([psutil.virtual_memory().available, *_left_by_containers(cgroups, own_cgroup)])
 
 
 def _left_by_containers(cgroups: Path, own_cgroup: Path) -> list[int]:
-    """:return: bytes left by each limit of cgroup v2 on this process; empty without any"""
+    """Return the bytes that each cgroup v2 limit on this process leaves; empty if there are no limits."""
     if not own_cgroup.exists():
         return []
     # version 2 has the line 0::/path; a container may see its own group as the root
@@ -133,7 +134,7 @@ def _left_by_containers(cgroups: Path, own_cgroup: Path) -> list[int]:
             continue
         used = int((group / "memory.current").read_text())
         statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        # the kernel gives cached files up when memory is asked for
+        # the kernel drops cached files when a process asks for memory
         cached = int(statistics["active_file"]) + int(statistics["inactive_file"])
         left.append(max(int(limit.read_text()) - used + cached, 0))
     return left

@@ -1,4 +1,4 @@
-"""Where the observations of a replay lie: in host memory as they are or compressed, or on a GPU."""
+"""Storage of a replay buffer's observations: in host memory, plain or compressed, or on a GPU."""
 
 import math
 import sys
@@ -18,7 +18,7 @@ BLOCK_ROWS = 8
 class Codec(NamedTuple):
     """A lossless compression."""
 
-    compress: Callable[[Any], bytes]  # of any contiguous array
+    compress: Callable[[Any], bytes]  # takes any contiguous array
     decompress: Callable[[bytes], bytes]
 
 
@@ -31,17 +31,18 @@ def _zstd() -> Codec:
     return Codec(zstandard.ZstdCompressor(level=1).compress, zstandard.ZstdDecompressor().decompress)
 
 
-# by the value of the argument ``compression``
+# The codecs by the value of the argument ``compression``
 CODECS: dict[str, Callable[[], Codec]] = {"zstd": _zstd}
 
 
 class ObservationStorage(ABC):
     """
-    Rows of observations of one space, zeros until they are written. Place ``row * n_envs + env`` is a row of an environment.
+    Rows of observations of one space, zeros until they are written. Row ``row`` of environment ``env`` has the place
+    ``row * n_envs + env``.
 
-    :param rows: of each environment
-    :param n_envs: number of environments
-    :param space: of one observation; no Dict, each of whose keys has a storage of its own
+    :param rows: The number of rows of each environment
+    :param n_envs: The number of environments
+    :param space: The space of one observation; not a Dict, whose keys have a storage each
     """
 
     compression: str | None = None
@@ -55,20 +56,20 @@ class ObservationStorage(ABC):
     @abstractmethod
     def write(self, rows: np.ndarray, envs: np.ndarray, observations: Any) -> None:
         """
-        Write the next row of some environments. Each environment writes its rows in order, and begins anew at row 0 after
+        Write the next row of some environments. Each environment writes its rows in order, and starts again at row 0 after
         the last one (or after a reset).
 
-        :param rows: (k,) int
-        :param envs: (k,) int, all different
-        :param observations: (k, ...), of the space's shape or with the same number of values
+        :param rows: The number of the row of each environment, (k,) int
+        :param envs: The environments, (k,) int, all different
+        :param observations: The observations, (k, ...), of the space's shape or with the same number of values
         """
 
     @abstractmethod
     def take(self, places: np.ndarray, device: th.device) -> th.Tensor:
         """
-        :param places: int, of any shape
-        :param device: of the result
-        :return: (\\*places.shape, \\*observation shape), a copy, of the space's dtype
+        :param places: The places of the rows, int of any shape
+        :param device: The device of the result
+        :return: A copy of the rows, (\\*places.shape, \\*observation shape), of the space's dtype
         """
 
     @property
@@ -79,7 +80,7 @@ class ObservationStorage(ABC):
     @property
     @abstractmethod
     def nbytes(self) -> int:
-        """:return: The number of bytes in use now"""
+        """:return: The number of bytes that the storage takes at present"""
 
     @property
     def row_bytes(self) -> int:
@@ -107,7 +108,7 @@ class ObservationStorage(ABC):
         """
 
     def get_training_state(self) -> dict[str, np.ndarray]:
-        """:return: What the storage holds beside the rows of :meth:`read_rows`"""
+        """:return: The data of the storage that :meth:`read_rows` does not return"""
         return {}
 
     def set_training_state(self, state: dict[str, np.ndarray]) -> None:
@@ -117,9 +118,9 @@ class ObservationStorage(ABC):
 
 class HostStorage(ObservationStorage):
     """
-    In host memory as they are.
+    Uncompressed observations in host memory.
 
-    :param args: as :class:`ObservationStorage`
+    :param args: The arguments of :class:`ObservationStorage`
     """
 
     def __init__(self, *args: Any) -> None:
@@ -145,20 +146,20 @@ class HostStorage(ObservationStorage):
 
 class TorchStorage(ObservationStorage):
     """
-    In the memory of a PyTorch device, usually a GPU: what is sampled needs not be copied there.
+    Observations in the memory of a PyTorch device, usually a GPU, to which samples then need not be copied.
 
-    :param args: as :class:`ObservationStorage`
-    :param storage_device: where they lie
+    :param args: The arguments of :class:`ObservationStorage`
+    :param storage_device: The device that holds the observations
     """
 
     def __init__(self, *args: Any, storage_device: th.device | str) -> None:
         super().__init__(*args)
-        # as bytes, because PyTorch cannot index all of NumPy's types
+        # stored as bytes, because PyTorch cannot index all of NumPy's types
         row_bytes = math.prod(self.shape) * self.dtype.itemsize
         self.tensor = th.zeros((self.rows * self.n_envs, row_bytes), dtype=th.uint8, device=storage_device)
 
     def write(self, rows: np.ndarray, envs: np.ndarray, observations: Any) -> None:
-        # a copy, because PyTorch takes no array that must not be written to
+        # a copy, because PyTorch does not accept read-only arrays
         values = np.array(observations, self.dtype, order="C").reshape(len(envs), math.prod(self.shape)).view(np.uint8)
         places = to_device(rows * self.n_envs + envs, self.tensor.device)
         self.tensor[places] = to_device(values, self.tensor.device)
@@ -182,7 +183,7 @@ class TorchStorage(ObservationStorage):
         self.tensor[start * self.n_envs : stop * self.n_envs] = th.from_numpy(arrays[0]).to(self.tensor.device)
 
     def __getstate__(self) -> dict[str, Any]:
-        # PyTorch would pickle the tensor by way of a second copy in memory, and refuse to load it with words of its own
+        # PyTorch would pickle a second copy of the tensor, and its error on a machine without the device names no remedy
         return {**vars(self), "tensor": self.tensor.cpu().numpy(), "storage_device": str(self.tensor.device)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -193,14 +194,14 @@ class TorchStorage(ObservationStorage):
 
 class CompressedStorage(ObservationStorage):
     """
-    In host memory, compressed without loss in blocks of ``BLOCK_ROWS`` rows of one environment.
+    Observations in host memory, compressed without loss in blocks of ``BLOCK_ROWS`` rows of one environment.
 
-    The block that an environment is writing lies beside the others as it is. It replaces the old block in its place when it
-    is complete, not before: the old rows that have not been written over may still be drawn.
+    The block that an environment is writing is kept separately and uncompressed. It replaces the old block at its place only
+    when it is complete, since the old rows that have not been overwritten yet can still be sampled.
 
-    :param args: as :class:`ObservationStorage`
-    :param compression: a key of ``CODECS``
-    :raises ImportError: if its package is missing
+    :param args: The arguments of :class:`ObservationStorage`
+    :param compression: A key of ``CODECS``
+    :raises ImportError: If the package of the compression is missing
     """
 
     def __init__(self, *args: Any, compression: str) -> None:
@@ -208,12 +209,12 @@ class CompressedStorage(ObservationStorage):
         self.compression = compression
         self._codec = CODECS[compression]()
         self.pending = np.zeros((self.n_envs, BLOCK_ROWS, *self.shape), self.dtype)
-        # which block each environment is writing, and how many of its rows are there
+        # the block that each environment is writing, and the number of its rows so far
         self.pending_blocks = np.zeros(self.n_envs, dtype=np.int64)
         self.pending_rows = np.zeros(self.n_envs, dtype=np.int64)
         empty = self._codec.compress(self.pending[0])
         n_blocks = -(-self.rows // BLOCK_ROWS)
-        # block * n_envs + env; a short block at the end is filled up with rows that nobody takes
+        # indexed by block * n_envs + env; a short last block is filled up with rows that are never taken
         self.blocks = [empty] * (n_blocks * self.n_envs)
 
     def write(self, rows: np.ndarray, envs: np.ndarray, observations: Any) -> None:
@@ -225,7 +226,7 @@ class CompressedStorage(ObservationStorage):
         if not complete.any():
             return
         for block, env in zip(blocks[complete], envs[complete], strict=True):
-            # copied: a codec may return the start of a piece of memory that is large enough for the worst case
+            # a copy, because a codec may return a part of an allocation that is large enough for the worst case
             self.blocks[block * self.n_envs + env] = bytes(memoryview(self._codec.compress(self.pending[env])))
         self.pending_rows[envs[complete]] = 0
 
@@ -237,11 +238,11 @@ class CompressedStorage(ObservationStorage):
         is_pending = (blocks == self.pending_blocks[envs]) & (offsets < self.pending_rows[envs])
         array[is_pending] = self.pending[envs[is_pending], offsets[is_pending]]
         numbers = blocks * self.n_envs + envs
-        # each block is decompressed once, whichever windows it is part of
+        # each block is decompressed once, however many windows it is part of
         order = np.argsort(numbers, kind="stable")
         order = order[~is_pending[order]]
         distinct, firsts = np.unique(numbers[order], return_index=True)
-        # not strict: split makes one empty group of nothing
+        # not strict: np.split returns one empty group for an empty array
         for number, group in zip(distinct, np.split(order, firsts[1:]), strict=False):
             block = np.frombuffer(self._codec.decompress(self.blocks[number]), self.dtype).reshape(BLOCK_ROWS, *self.shape)
             array[group] = block[offsets[group]]
@@ -249,7 +250,7 @@ class CompressedStorage(ObservationStorage):
 
     @property
     def nbytes(self) -> int:
-        # the blocks that were never written are one object
+        # all blocks that were never written are the same object
         blocks = {id(block): sys.getsizeof(block) for block in self.blocks}
         return self.pending.nbytes + sys.getsizeof(self.blocks) + sum(blocks.values())
 
@@ -268,7 +269,7 @@ class CompressedStorage(ObservationStorage):
         self.blocks[self._block_slice(start, stop)] = [data[end - size : end].tobytes() for end, size in parts]
 
     def get_training_state(self) -> dict[str, np.ndarray]:
-        # the blocks that are not complete yet
+        # the incomplete blocks
         return {name: getattr(self, name) for name in ("pending", "pending_blocks", "pending_rows")}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -282,14 +283,14 @@ def make_storage(
     rows: int, n_envs: int, space: spaces.Space, storage_device: th.device | str, compression: str | None
 ) -> ObservationStorage:
     """
-    :param rows: of each environment
-    :param n_envs: number of environments
-    :param space: of one observation, no Dict
-    :param storage_device: where the observations lie; ``"cpu"`` is host memory
-    :param compression: None or a key of ``CODECS``
-    :return: a storage of zeros
-    :raises ValueError: as :func:`check_storage`
-    :raises ImportError: if the package of the compression is missing
+    :param rows: The number of rows of each environment
+    :param n_envs: The number of environments
+    :param space: The space of one observation, not a Dict
+    :param storage_device: The device that holds the observations; ``"cpu"`` is host memory
+    :param compression: The compression, None or a key of ``CODECS``
+    :return: A storage of zeros
+    :raises ValueError: If :func:`check_storage` refuses the device or the compression
+    :raises ImportError: If the package of the compression is missing
     """
     storage_device = check_storage(storage_device, compression)
     if compression is not None:
@@ -301,16 +302,16 @@ def make_storage(
 
 def check_storage(storage_device: th.device | str, compression: str | None, must_exist: bool = True) -> th.device:
     """
-    :param storage_device: where the observations shall lie
-    :param compression: how
-    :param must_exist: whether this machine must have the device
-    :return: the device
-    :raises ValueError: if there is no such device or compression, or not both together
+    :param storage_device: The device that shall hold the observations
+    :param compression: The compression, None or a key of ``CODECS``
+    :param must_exist: Whether this machine must have the device
+    :return: The device
+    :raises ValueError: If the device or the compression does not exist, or the two cannot be combined
     """
     try:
         device = th.device(storage_device)
     except RuntimeError as error:
-        raise ValueError(f"storage_device={storage_device!r} is no device: use 'cpu' or 'cuda'.") from error
+        raise ValueError(f"storage_device={storage_device!r} is not a device: use 'cpu' or 'cuda'.") from error
     if must_exist and device.type == "cuda" and not th.cuda.is_available():
         raise ValueError(
             f"storage_device={str(storage_device)!r}: PyTorch finds no GPU here, use 'cpu' or mend its installation."
@@ -327,45 +328,45 @@ def check_storage(storage_device: th.device | str, compression: str | None, must
 
 def observation_bytes(space: spaces.Space) -> int:
     """
-    :param space: of one observation, or a Dict
-    :return: bytes of one observation as it is
+    :param space: The observation space, possibly a Dict
+    :return: The number of bytes of one uncompressed observation
     """
     parts = space.values() if isinstance(space, spaces.Dict) else [space]
     return sum(math.prod(_row_shape(part)) * np.dtype(part.dtype).itemsize for part in parts)
 
 
 def _row_shape(space: spaces.Space) -> tuple[int, ...]:
-    # a Dict, whose shapes are a dictionary, never comes here
+    # never called with a Dict, for which get_obs_shape returns a dictionary
     return get_obs_shape(space)  # type: ignore[return-value]
 
 
 def gather(array: np.ndarray, places: np.ndarray, device: th.device) -> th.Tensor:
     """
-    :param array: (rows, n_envs, ...)
-    :param places: int, of any shape
-    :param device: of the result
-    :return: (\\*places.shape, ...), a copy
+    :param array: The rows of all environments, (rows, n_envs, ...)
+    :param places: The places ``row * n_envs + env``, int of any shape
+    :param device: The device of the result
+    :return: A copy of the entries at these places, (\\*places.shape, ...)
     """
-    # seen as one long list of rows: np.take on it is far faster than two index arrays
+    # flattened to one list of rows, on which np.take is far faster than two index arrays
     flat = array.reshape(array.shape[0] * array.shape[1], *array.shape[2:])
     taken = _empty((*places.shape, *array.shape[2:]), array.dtype, device)
-    # "raise" would gather into a copy first
+    # mode "raise" would gather into a temporary copy first
     np.take(flat, places, axis=0, out=taken.numpy(), mode="clip")
     return taken.to(device, non_blocking=taken.is_pinned())
 
 
 def to_device(array: np.ndarray, device: th.device) -> th.Tensor:
     """
-    :param array: in host memory
-    :param device: of the result
-    :return: the same; a GPU copies it while the program goes on
+    :param array: An array in host memory
+    :param device: The device of the result
+    :return: A tensor with the same values; a copy to a GPU is asynchronous
     """
     tensor = th.as_tensor(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _empty(shape: tuple[int, ...], dtype: np.dtype, device: th.device) -> th.Tensor:
-    # a GPU copies from pinned memory while the program goes on; PyTorch keeps it until the copy is done
+    # copies from pinned memory to a GPU are asynchronous; PyTorch keeps the memory until the copy is complete
     return th.empty(shape, dtype=_torch_dtype(dtype), pin_memory=device.type == "cuda")
 
 

@@ -1,4 +1,4 @@
-"""Prioritised replay of whole sequences that begin with the actor's own memory."""
+"""Prioritised replay of whole sequences that begin with the actor's stored hidden state."""
 
 from typing import Any
 
@@ -13,23 +13,24 @@ from sb3_lwm.replay.sequence_buffer import BlockSeries, SequenceReplayBuffer
 
 class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
     """
-    Prioritised replay of whole sequences with stored memory (R2D2, section 2.3; prioritised replay, Schaul et al. 2016).
+    Prioritised replay of whole sequences with stored hidden states (R2D2, section 2.3; prioritised replay, Schaul et al.
+    2016).
 
-    Sequences begin every ``stride`` rows of each environment and overlap by the rest of their length. The memory that the
-    actor had before the first row is stored with them. A sequence is drawn with probability proportional to
-    ``p^priority_exponent``, once it has been given a priority.
+    Sequences begin every ``stride`` rows of each environment and overlap by the rest of their length. The hidden state that
+    the actor had before the first row is stored with them. Once a sequence has a priority ``p``, it is drawn with a
+    probability proportional to ``p^priority_exponent``.
 
-    A stored memory is as old as its sequence: the networks, and the statistics of a VecNormalize, have changed since.
+    A stored hidden state is as old as its sequence: the networks, and the statistics of a VecNormalize, have changed since.
 
-    :param stride: rows between the starts of two sequences of one environment
-    :param priority_exponent: 0 draws uniformly, 1 in proportion to the priorities
-    :param importance_exponent: importance weights are ``(p^priority_exponent)^-importance_exponent`` divided by the
-        largest of the batch; 0 switches them off
-    :param args: as :class:`SequenceReplayBuffer`
-    :param kwargs: as :class:`SequenceReplayBuffer`
+    :param stride: The number of rows between the starts of two sequences of one environment
+    :param priority_exponent: The exponent of the priorities: 0 draws uniformly, 1 in proportion to the priorities
+    :param importance_exponent: The exponent of the importance weights ``(p^priority_exponent)^-importance_exponent``, which
+        are divided by the largest of the batch; 0 switches them off
+    :param args: The positional arguments of :class:`SequenceReplayBuffer`
+    :param kwargs: The keyword arguments of :class:`SequenceReplayBuffer`
     """
 
-    # A sequence without any error stays in the draw, however rarely
+    # A sequence with a TD error of zero can still be drawn, if rarely
     MIN_PRIORITY = 1e-6
 
     COUNTERS = (*SequenceReplayBuffer.COUNTERS, "weights", "next_to_prioritize")
@@ -50,33 +51,33 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
     @classmethod
     def rows_needed(cls, sequence_length: int, stride: int = 1) -> int:
         """
-        :param sequence_length: rows of a sequence
-        :param stride: rows between two sequences
-        :return: rows that each environment needs: the write cursor may have taken all but one row of the oldest stride
+        :param sequence_length: The number of rows of a sequence
+        :param stride: The number of rows between the starts of two sequences
+        :return: The number of rows that each environment needs: new rows may have replaced all but one of the oldest stride
         """
         return -(-(sequence_length + stride - 1) // stride) * stride
 
     @classmethod
     def bytes_per_row(cls, state_bytes: int, stride: int = 1) -> float:
         """
-        :param state_bytes: of the memory of one environment's agent
-        :param stride: rows between two sequences
-        :return: bytes that a row takes beside its observation: one memory and one weight in each stride
+        :param state_bytes: The number of bytes of one environment's hidden state
+        :param stride: The number of rows between the starts of two sequences
+        :return: The number of bytes that a row takes beside its observation: one hidden state and one weight in each stride
         """
         return super().bytes_per_row(state_bytes, stride) + (state_bytes + np.dtype(np.float64).itemsize) / stride
 
     def reset(self) -> None:
         super().reset()
         n_slots = self.buffer_size // self.stride
-        # p^priority_exponent of the sequence that starts at row slot * stride; 0: not to be drawn
+        # p^priority_exponent of the sequence that starts at row slot * stride; 0: never drawn
         self.weights = np.zeros((n_slots, self.n_envs))
         self.next_to_prioritize = np.zeros(self.n_envs, dtype=np.int64)
         self.states: RecurrentState | None = None
-        # ids and priorities that are on a GPU still; reading them back at once would make it wait
+        # ids, and priorities that are still on a GPU; reading them back at once would make the program wait
         self._pending_priorities: list[tuple[np.ndarray, th.Tensor]] = []
 
     def _next_rows(self, envs: np.ndarray, states: RecurrentState | None) -> np.ndarray:
-        # before a new row gives the id of a sequence to another one
+        # first, because a new row may give the id of a sequence to another one
         self._store_priorities()
         starting = np.flatnonzero(self.written[envs] % self.stride == 0)
         if len(starting) > 0:
@@ -98,19 +99,19 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
             storage[slots, envs] = part
 
     def _without_priority(self) -> tuple[np.ndarray, np.ndarray]:
-        """:return: (n_envs,) int each, numbers of the first sequence without a priority, and of the first that is not whole"""
+        """Return the numbers of the first sequence without a priority and of the first incomplete one, (n_envs,) int each."""
         oldest = -(-(self.written - self.buffer_size) // self.stride)
         first = np.maximum(self.next_to_prioritize, oldest)
-        # numbers of sequences whose last row is there
+        # a sequence is complete once its last row has been written
         return first, np.maximum((self.written - self.sequence_length) // self.stride + 1, first)
 
     def take_without_priority(self, n_waiting: int) -> np.ndarray:
         """
-        Return the complete sequences that have no priority yet, each of them once. They wait for each other, since a batch
-        takes a GPU hardly longer than a single sequence.
+        Return the complete sequences that have no priority yet, each of them once. They are collected first, since a GPU
+        computes a batch hardly slower than a single sequence.
 
-        :param n_waiting: The number of sequences that must wait, unless no sequence has a priority yet
-        :return: (k,) int, ids of the sequences
+        :param n_waiting: The number of sequences to collect, unless no sequence has a priority yet
+        :return: The ids of the sequences, (k,) int
         """
         first, end = self._without_priority()
         counts = end - first
@@ -125,8 +126,8 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         """
         Set the priorities of sampled sequences. Those on a GPU are read back before the next ``sample`` or ``add``.
 
-        :param sequence_ids: (B,) int, as in the samples
-        :param priorities: (B,) float, ``p``, not negative
+        :param sequence_ids: The ids of the samples, (B,) int
+        :param priorities: The priorities ``p``, (B,) float, not negative
         :raises ValueError: If a priority on the CPU is not finite; one on a GPU is refused when it is read back
         """
         self._pending_priorities.append((sequence_ids, priorities))
@@ -146,11 +147,11 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> SequenceSamples:  # type: ignore[override]
         """
-        Draw sequences by priority, with the memory stored at their start and with importance weights.
+        Draw sequences by priority, with the hidden state stored at their start and with importance weights.
 
-        :param batch_size: number of sequences, ``B``
+        :param batch_size: The number of sequences, ``B``
         :param env: The VecNormalize whose present statistics normalise observations and rewards
-        :return: ``sequence_length`` rows of ``B`` sequences
+        :return: The ``sequence_length`` rows of ``B`` sequences
         :raises ValueError: If no sequence has a priority yet
         """
         self._store_priorities()
@@ -167,9 +168,9 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
 
     def sequences(self, sequence_ids: np.ndarray, env: VecNormalize | None = None) -> SequenceSamples:
         """
-        :param sequence_ids: (B,) int
+        :param sequence_ids: The ids of the sequences, (B,) int
         :param env: The VecNormalize whose present statistics normalise observations and rewards
-        :return: these sequences, with the memory stored at their start and importance weights of 1
+        :return: The sequences, with the hidden state stored at their start and importance weights of 1
         """
         assert self.states is not None
         slots, envs = np.divmod(sequence_ids, self.n_envs)
@@ -181,7 +182,7 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
 
     def take_settings(self, other: SequenceReplayBuffer) -> None:
         """
-        Take over the settings that can be changed when there are rows already.
+        Take over the settings that can be changed when the buffer has rows already.
 
         :param other: A buffer of the same class with the same stride
         :raises ValueError: If the priorities of the rows are not known, because their exponent was 0
@@ -201,7 +202,7 @@ class PrioritizedSequenceReplayBuffer(SequenceReplayBuffer):
         self.importance_exponent = other.importance_exponent
 
     def __getstate__(self) -> dict[str, Any]:
-        # tensors on a GPU could not be unpickled without one
+        # tensors on a GPU could not be unpickled on a machine without one
         self._store_priorities()
         return vars(self)
 

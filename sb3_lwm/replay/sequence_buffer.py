@@ -1,4 +1,4 @@
-"""Replay of sequences: one row for each observation, windows of consecutive rows of one environment."""
+"""Replay of sequences: one row for each observation, and windows of consecutive rows of one environment."""
 
 from typing import Any, NamedTuple
 
@@ -14,40 +14,41 @@ from sb3_lwm.replay.observation_storage import ObservationStorage, gather, make_
 
 
 class BlockSeries(NamedTuple):
-    """Rows of a replay buffer that a training state stores in files of their own, some at a time."""
+    """Data of a replay buffer that a training state stores in separate files, one block of rows at a time."""
 
-    stride: int  # rows of the buffer for each entry of the series
-    entry_bytes: int  # bytes of one entry of all environments
+    stride: int  # number of rows of the buffer for each entry of the series
+    entry_bytes: int  # number of bytes of one entry of all environments
 
 
 class SequenceReplayBuffer(ReplayBuffer):
     """
-    Replay buffer that stores every observation once and returns windows of consecutive rows, each with the same chance.
+    Replay buffer that stores every observation once and samples windows of consecutive rows uniformly.
 
-    A row holds an observation, the action taken there and the reward it brought, none of them normalised: a VecNormalize
-    does that with its present statistics when rows are sampled. The last observation of an episode gets a
-    row of its own (a *final* row), so that a time-out can bootstrap from it and the world model learns it; environments
-    therefore fill their part of the buffer at their own pace. A window never crosses the place where the next row will be
-    written; episodes may change inside it, ``episode_starts`` and ``finals`` say where.
+    A row holds an observation, the action taken there and the reward of that action, none of them normalised: a VecNormalize
+    normalises rows with its present statistics when they are sampled. The last observation of an episode gets a row of its
+    own (a *final* row), so that a time-out can bootstrap from it and the world model learns it; environments therefore fill
+    their parts of the buffer at different speeds. A window never crosses the place where the next row will be written. It
+    may contain the end of an episode, which ``finals`` marks, and the start of the next one, which ``episode_starts`` marks.
 
-    :param buffer_size: number of rows, shared equally by the environments
-    :param observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these
-    :param action_space: Discrete
-    :param device: of the sampled tensors
-    :param n_envs: number of parallel environments
-    :param optimize_memory_usage: Not used: observations are never stored twice anyway
-    :param handle_timeout_termination: if False, a time-out counts as a termination
-    :param sequence_length: rows of a sampled window
-    :param storage_device: where the observations lie, ``"cpu"`` (host memory) or ``"cuda"``; all the rest is in host memory
-    :param compression: of the observations in host memory, without loss: None or ``"zstd"``
-    :raises ValueError: If a sequence does not fit, or there is no such storage
-    :raises ImportError: if the package of the compression is missing
+    :param buffer_size: The number of rows, shared equally by the environments
+    :param observation_space: The observation space: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these
+    :param action_space: The action space, Discrete
+    :param device: The device of the sampled tensors
+    :param n_envs: The number of parallel environments
+    :param optimize_memory_usage: Not used, since observations are never stored twice
+    :param handle_timeout_termination: Whether a time-out is told from a termination; if False, it counts as a termination
+    :param sequence_length: The number of rows of a sampled window
+    :param storage_device: The device that holds the observations, ``"cpu"`` (host memory) or ``"cuda"``; all other parts of
+        the rows are in host memory
+    :param compression: The lossless compression of the observations in host memory: None or ``"zstd"``
+    :raises ValueError: If a sequence does not fit, or the storage does not exist
+    :raises ImportError: If the package of the compression is missing
     """
 
     ROW_BYTES = 8 + 4 + 3  # action, reward, three flags
-    # rows between the places where sequences may begin
+    # number of rows between two places where a sequence may begin
     stride = 1
-    # what a training state holds beside the observations
+    # arrays that a training state holds beside the observations
     ROW_ARRAYS = ("actions", "rewards", "episode_starts", "finals", "terminations")
     COUNTERS: tuple[str, ...] = ("written", "_next_is_start", "pos", "full")
 
@@ -70,7 +71,7 @@ class SequenceReplayBuffer(ReplayBuffer):
         self.optimize_memory_usage = optimize_memory_usage
         self.handle_timeout_termination = handle_timeout_termination
         self.sequence_length = sequence_length
-        # a whole number of strides: sequences keep their places when the buffer wraps around
+        # a whole number of strides, so that sequences keep their places when the buffer wraps around
         self.buffer_size = buffer_size // n_envs // self.stride * self.stride
         needed = self.rows_needed(sequence_length, self.stride)
         if self.buffer_size < needed:
@@ -90,37 +91,37 @@ class SequenceReplayBuffer(ReplayBuffer):
         self.finals = np.zeros(shape, dtype=bool)
         self.terminations = np.zeros(shape, dtype=bool)
         self._envs = np.arange(n_envs)
-        # an agent puts its own here
+        # an agent replaces it with its own generator
         self.rng = np.random.default_rng()
         self.reset()
 
     @classmethod
     def rows_needed(cls, sequence_length: int, stride: int = 1) -> int:
         """
-        :param sequence_length: rows of a sequence
-        :param stride: rows between two sequences; windows may begin anywhere
-        :return: rows that each environment needs so that, once there is a whole sequence, there always is one
+        :param sequence_length: The number of rows of a sequence
+        :param stride: The number of rows between the starts of two sequences; not used, since windows may begin anywhere
+        :return: The number of rows that each environment needs to hold a whole sequence at any time, once it has one
         """
         return sequence_length
 
     @classmethod
     def bytes_per_row(cls, state_bytes: int, stride: int = 1) -> float:
         """
-        :param state_bytes: of the memory of one environment's agent
-        :param stride: rows between two sequences
-        :return: bytes that a row takes beside its observation
+        :param state_bytes: The number of bytes of one environment's hidden state
+        :param stride: The number of rows between the starts of two sequences
+        :return: The number of bytes that a row takes beside its observation
         """
         return cls.ROW_BYTES
 
     def reset(self) -> None:
         """Forget all rows."""
         super(ReplayBuffer, self).reset()
-        # rows ever written by each environment; the next one goes to this number modulo buffer_size
+        # number of rows that each environment has ever written; the place of the next one is this number modulo buffer_size
         self.written = np.zeros(self.n_envs, dtype=np.int64)
         self._next_is_start = np.ones(self.n_envs, dtype=bool)
 
     def size(self) -> int:
-        """:return: the number of rows that every environment has, at most ``buffer_size`` (which is per environment)"""
+        """:return: The number of rows that every environment has, at most ``buffer_size`` (which is per environment)"""
         return int(min(self.written.min(), self.buffer_size))
 
     def add(
@@ -135,16 +136,16 @@ class SequenceReplayBuffer(ReplayBuffer):
         next_states: RecurrentState | None = None,
     ) -> None:
         """
-        Store one step of all environments.
+        Store one transition of each environment.
 
-        :param obs: (n_envs, *observation shape), what the actions answered
-        :param next_obs: the same, what they led to; for an episode that ended, its final observation
-        :param action: (n_envs,) or (n_envs, 1) int
-        :param reward: (n_envs,) float, of the environment
-        :param done: (n_envs,) bool
-        :param infos: ``TimeLimit.truncated`` tells a time-out from a termination
-        :param states: memory before ``obs``; kept by the prioritised buffer only
-        :param next_states: memory after ``obs``, likewise
+        :param obs: The observations before the actions, (n_envs, *observation shape)
+        :param next_obs: The observations after the actions, of the same shape; at the end of an episode the final one
+        :param action: The actions, (n_envs,) or (n_envs, 1) int
+        :param reward: The rewards of the environments, (n_envs,) float
+        :param done: Whether each episode has ended, (n_envs,) bool
+        :param infos: The infos of the environments; ``TimeLimit.truncated`` tells a time-out from a termination
+        :param states: The hidden states before ``obs``; only the prioritised buffer stores them
+        :param next_states: The hidden states after ``obs``; only the prioritised buffer stores them
         """
         done = np.asarray(done, dtype=bool)
         self._write(self._envs, obs, np.asarray(action).reshape(self.n_envs), reward, self._next_is_start, states)
@@ -163,12 +164,12 @@ class SequenceReplayBuffer(ReplayBuffer):
         """
         Store a whole episode among the rows of the environment that has the fewest.
 
-        :param observations: (T + 1, *observation shape) array, or a dictionary of arrays
-        :param actions: (T,) int
-        :param rewards: (T,) float
-        :param terminated: Whether the episode ended by a termination; if False by a time-out
-        :param states: The hidden states before each observation, of one environment; kept by the prioritised buffer only
-        :raises ValueError: If an episode of any environment is under way
+        :param observations: The observations, an array (T + 1, *observation shape) or a dictionary of arrays
+        :param actions: The actions, (T,) int
+        :param rewards: The rewards, (T,) float
+        :param terminated: Whether the episode ended by a termination; if False, by a time-out
+        :param states: The hidden state before each observation, of one environment; only the prioritised buffer stores them
+        :raises ValueError: If an episode of any environment has not ended
         """
         if not self._next_is_start.all():
             raise ValueError("An episode is under way: close it first with truncate_episodes, and reset the environments.")
@@ -202,7 +203,7 @@ class SequenceReplayBuffer(ReplayBuffer):
         self.terminations[rows, envs] = terminations
 
     def _count_rows(self) -> None:
-        """Keep the attributes that SB3's replay buffers have."""
+        """Update the attributes that SB3's replay buffers have."""
         self.pos = int(self.written.max() % self.buffer_size)
         self.full = bool(self.written.min() >= self.buffer_size)
 
@@ -221,10 +222,10 @@ class SequenceReplayBuffer(ReplayBuffer):
 
     def truncate_episodes(self) -> bool:
         """
-        Close the episodes that are under way, because their environments are about to be reset from outside: the last
-        row of each becomes its final observation, as after a time-out.
+        Close the episodes that have not ended, before their environments are reset from outside: the last row of each
+        becomes its final row, as after a time-out.
 
-        :return: Whether there were any
+        :return: Whether there were such episodes
         """
         envs = np.flatnonzero(~self._next_is_start)
         rows = (self.written[envs] - 1) % self.buffer_size
@@ -236,14 +237,14 @@ class SequenceReplayBuffer(ReplayBuffer):
 
     @property
     def longest_window(self) -> int:
-        """:return: The number of rows of the longest window that there is"""
+        """:return: The number of rows of the longest window in the buffer"""
         return int(min(self.written.max(), self.buffer_size))
 
     def fitted_batch_size(self, batch_size: int, sequence_length: int) -> int:
         """
-        :param batch_size: The number of windows that are asked for
+        :param batch_size: The requested number of windows
         :param sequence_length: The number of rows of a window
-        :return: That number, or fewer windows so that a batch has no more rows than the buffer; at least 2, which batch
+        :return: The number of windows, reduced if a batch would have more rows than the buffer; at least 2, which batch
             normalisation needs
         """
         rows = int(np.minimum(self.written, self.buffer_size).sum())
@@ -251,9 +252,9 @@ class SequenceReplayBuffer(ReplayBuffer):
 
     def can_sample(self, sequence_length: int | None = None, within_episode: bool = False) -> bool:
         """
-        :param sequence_length: rows of a window, by default ``self.sequence_length``
+        :param sequence_length: The number of rows of a window, by default ``self.sequence_length``
         :param within_episode: Whether the window must lie inside one episode
-        :return: whether there is at least one window of this length
+        :return: Whether there is at least one window of this length
         """
         return self._stretches(within_episode).n_windows(sequence_length or self.sequence_length) > 0
 
@@ -261,9 +262,9 @@ class SequenceReplayBuffer(ReplayBuffer):
         """
         Draw sequences for the agent.
 
-        :param batch_size: number of sequences, ``B``
+        :param batch_size: The number of sequences, ``B``
         :param env: The VecNormalize whose present statistics normalise observations and rewards
-        :return: ``sequence_length`` rows of ``B`` sequences
+        :return: The ``sequence_length`` rows of ``B`` sequences
         :raises ValueError: If there is no whole sequence yet
         """
         return self.sample_windows(batch_size, self.sequence_length, env=env)
@@ -272,28 +273,29 @@ class SequenceReplayBuffer(ReplayBuffer):
         self, batch_size: int, sequence_length: int, within_episode: bool = False, env: VecNormalize | None = None
     ) -> SequenceSamples:
         """
-        Draw windows uniformly: any environment, any start. Their memory starts from zero.
+        Draw windows uniformly from all environments and starts. Their hidden states start from zero.
 
-        :param batch_size: number of windows, ``B``
-        :param sequence_length: rows of a window, ``T``
-        :param within_episode: only windows that lie inside one episode, each with the same chance
+        :param batch_size: The number of windows, ``B``
+        :param sequence_length: The number of rows of a window, ``T``
+        :param within_episode: Whether only windows that lie inside one episode are drawn
         :param env: The VecNormalize whose present statistics normalise observations and rewards
-        :return: (T, B) rows
-        :raises ValueError: If no environment has that many rows, or no episode where it is asked for; see :meth:`can_sample`
+        :return: The (T, B) rows
+        :raises ValueError: If no environment, or with ``within_episode`` no episode, has that many rows; see
+            :meth:`can_sample`
         """
         return self._gather(*self._draw_windows(batch_size, sequence_length, within_episode), sequence_length, env)
 
     def newest_windows(self, sequence_length: int, n_envs: int, env: VecNormalize | None = None) -> SequenceSamples:
         """
-        :param sequence_length: rows of a window, ``T``; at most :meth:`size`
-        :param n_envs: ``B``
+        :param sequence_length: The number of rows of a window, ``T``; at most :meth:`size`
+        :param n_envs: The number of environments, ``B``
         :param env: The VecNormalize whose present statistics normalise observations and rewards
-        :return: (T, B), the newest rows of the first environments; nothing is drawn
+        :return: The newest (T, B) rows of the first environments, without any random draw
         """
         return self._gather(self.written[:n_envs] - sequence_length, self._envs[:n_envs], sequence_length, env)
 
     def _draw_windows(self, batch_size: int, sequence_length: int, within_episode: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Return (B,) int twice, first row of each window, modulo ``buffer_size``, and its environment."""
+        """Return the first row of each window, modulo ``buffer_size``, and its environment, both (B,) int."""
         stretches = self._stretches(within_episode)
         n_windows = stretches.n_windows(sequence_length)
         if n_windows == 0:
@@ -359,7 +361,7 @@ class SequenceReplayBuffer(ReplayBuffer):
 
     def take_settings(self, other: "SequenceReplayBuffer") -> None:
         """
-        Take over the settings that can be changed when there are rows already.
+        Take over the settings that can be changed when the buffer has rows already.
 
         :param other: A buffer of the same class with the same stride
         """
@@ -374,7 +376,7 @@ class SequenceReplayBuffer(ReplayBuffer):
         return list(self.observations.values()) if isinstance(self.observations, dict) else [self.observations]
 
     def get_training_state(self) -> dict[str, Any]:
-        """:return: The sizes, which a restored buffer must share, and all that :meth:`read_block` does not return"""
+        """:return: The sizes, which a restored buffer must share, and all data that :meth:`read_block` does not return"""
         return {
             "class": type(self).__qualname__,
             "sizes": [self.buffer_size, self.n_envs, self.sequence_length, self.stride],
@@ -384,7 +386,7 @@ class SequenceReplayBuffer(ReplayBuffer):
 
     def set_training_state(self, state: dict[str, Any]) -> None:
         """
-        Restore a buffer but for the blocks of its rows.
+        Restore the buffer except for the blocks of its rows.
 
         :param state: The result of :meth:`get_training_state`
         :raises ValueError: If the state is that of a buffer of another class or with other sizes

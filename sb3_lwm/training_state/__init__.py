@@ -1,4 +1,4 @@
-"""A training that survives: all that it needs to continue to the last bit, in a folder."""
+"""Training states: folders with all data that a training needs to continue to the last bit after an interruption."""
 
 from sb3_lwm.training_state.callback import TrainingStateCallback
 from sb3_lwm.training_state.callback_state import all_callbacks

@@ -17,22 +17,22 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 class TrainingStateCallback(BaseCallback):
     """
-    Writes the whole state of a training of :class:`~sb3_lwm.LWMDQN` now and then, so that a run that is stopped in whatever
-    way can go on from there, to the last bit: :meth:`LWMDQN.load_training_state`.
+    Saves the whole state of a training of :class:`~sb3_lwm.LWMDQN` at regular intervals, so that
+    :meth:`LWMDQN.load_training_state` can continue the training to the last bit, however it was stopped.
 
-    On Ctrl-C and SIGTERM it writes a state too, between two updates, and then ends the training by a ``KeyboardInterrupt``
-    or by ``SystemExit`` (code 143); a second Ctrl-C ends it at once. When there is no room left on the disk it says so, and
-    the training goes on.
+    On Ctrl-C and SIGTERM it also saves a state, between two updates, and then ends the training by a ``KeyboardInterrupt``
+    or by ``SystemExit`` (code 143); a second Ctrl-C ends it at once. If the disk is full, it gives a warning and the
+    training continues.
 
-    :param folder: of the states, ``state_<steps>`` each, of this training alone; None writes none (the Zoo fills in
-        ``states`` in the folder of the run)
-    :param every_minutes: between two states; None for none
-    :param every_steps: steps of all environments between two states; None for none
-    :param keep_last: how many states are kept. What has not changed between two of them takes room once
-    :param on_signals: whether to write one on Ctrl-C and SIGTERM; in the main thread only
-    :param verbose: 1: a line for each state
-    :raises ValueError: if a number is not positive; when the training starts, if the folder holds the states of another
-        training, or one that is running writes there
+    :param folder: The folder of the states, ``state_<steps>`` each, of this training alone; None saves no states (the Zoo
+        fills in ``states`` in the folder of the run)
+    :param every_minutes: The number of minutes between two states; None saves no states by time
+    :param every_steps: The number of steps of all environments between two states; None saves no states by steps
+    :param keep_last: The number of states to keep; files that are the same in two states are stored once
+    :param on_signals: Whether to save a state on Ctrl-C and SIGTERM; in the main thread only
+    :param verbose: The verbosity level: 1 prints a line for each state
+    :raises ValueError: If a number is not positive; when the training starts, if the folder holds the states of another
+        training, or a running training saves its states there
     """
 
     # an LWMDQN, which holds the TrainingStates
@@ -86,22 +86,23 @@ class TrainingStateCallback(BaseCallback):
         is_own = last is not None and last.parent.resolve() == folder.resolve()
         if states and not (is_own and last is not None and self.model.num_timesteps >= int(last.name.split("_")[1])):
             raise ValueError(
-                f"{folder} holds the states of another training, {states[0].name} is the newest: go on with it, "
-                f"LWMDQN.load_training_state({str(folder)!r}, env), or give another folder, or remove it."
+                f"{folder} holds the states of another training, {states[0].name} is the newest: continue that training, "
+                f"LWMDQN.load_training_state({str(folder)!r}, env), or give another folder, or remove this one."
             )
 
     def _receive(self, number: int, _: FrameType | None) -> None:
         if self._received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._received = signal.Signals(number)
-        print(f"{self._received.name}: the training stops as soon as its state is saved. Ctrl-C again stops it at once.")
+        print(f"{self._received.name}: the training stops once its state is saved. A second Ctrl-C stops it at once.")
 
     def on_safe_point(self) -> None:
         """
-        Called where the agent is complete: between an update and the next rollout, and in the pretraining.
+        Save a state if one is due. The agent calls this where its state is complete: between an update and the next
+        rollout, and between the updates of the pretraining.
 
-        :raises KeyboardInterrupt: after a Ctrl-C
-        :raises SystemExit: after a SIGTERM
+        :raises KeyboardInterrupt: After a Ctrl-C
+        :raises SystemExit: After a SIGTERM
         """
         if self._received is not None:
             self._save()
@@ -112,7 +113,7 @@ class TrainingStateCallback(BaseCallback):
             self._save()
 
     def on_failure(self) -> None:
-        """Called when something, an environment most likely, has failed in a rollout: its rows so far are kept."""
+        """Save a state with the rows of a rollout that an exception, probably of an environment, has ended."""
         self._save()
 
     def _is_due(self) -> bool:

@@ -16,7 +16,7 @@ from stable_baselines3.common.callbacks import (
 
 from sb3_lwm.training_state.environments import GET, SET, UnknownStateError, environment_state, set_environment_state
 
-# What SB3's callbacks count beside their calls
+# The counters of SB3's callbacks beside their numbers of calls and steps
 COUNTERS: dict[type[BaseCallback], tuple[str, ...]] = {
     EvalCallback: (
         *("best_mean_reward", "last_mean_reward", "_is_success_buffer"),
@@ -44,10 +44,10 @@ def all_callbacks(callback: BaseCallback) -> Iterator[BaseCallback]:
 
 def callbacks_state(callback: BaseCallback) -> list[dict[str, Any]]:
     """
-    :param callback: of a training, with all that it holds
-    :return: their counters
+    :param callback: The callback of a training, with all callbacks inside it
+    :return: The counters of each callback
     """
-    # CallbackList is a shell that a resumed training may have more or less of
+    # a CallbackList counts nothing of its own, and a resumed training may have more or fewer of them
     return [_state(part) for part in all_callbacks(callback) if not isinstance(part, CallbackList)]
 
 
@@ -61,7 +61,7 @@ def _state(callback: BaseCallback) -> dict[str, Any]:
         try:
             state["environments"] = environment_state(callback.eval_env)
         except UnknownStateError:
-            # each evaluation resets them anyway
+            # not needed: each evaluation resets its environments
             state["environments"] = None
     return state
 
@@ -72,10 +72,11 @@ def _counters(callback: BaseCallback) -> tuple[str, ...]:
 
 def set_callbacks_state(callback: BaseCallback, states: list[dict[str, Any]]) -> None:
     """
-    Give each callback the counters of the one of its class and place; those without one are warned of and begin at zero.
+    Restore the counters of each callback from the saved callback of the same class and place. A callback without one starts
+    at zero, with a warning.
 
-    :param callback: of the resumed training
-    :param states: what :func:`callbacks_state` has returned
+    :param callback: The callback of the resumed training
+    :param states: The result of :func:`callbacks_state`
     """
     left = list(states)
     for part in all_callbacks(callback):
@@ -83,7 +84,7 @@ def set_callbacks_state(callback: BaseCallback, states: list[dict[str, Any]]) ->
             continue
         state = next((state for state in left if state["class"] == type(part).__qualname__), None)
         if state is None:
-            warnings.warn(f"The training state has no {type(part).__qualname__}: it begins to count anew.", stacklevel=2)
+            warnings.warn(f"The training state has no {type(part).__qualname__}: its counters start at zero.", stacklevel=2)
             continue
         left.remove(state)
         vars(part).update(state["counters"])

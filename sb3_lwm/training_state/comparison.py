@@ -1,4 +1,4 @@
-"""Whether two training states are the same to the last bit."""
+"""Comparison of two training states to the last bit."""
 
 from pathlib import Path
 from typing import Any
@@ -9,15 +9,15 @@ import torch as th
 from sb3_lwm.training_state.files import read_state
 from sb3_lwm.training_state.training_states import read_tree
 
-# What depends on the clock
+# The names of values that depend on the clock
 CLOCK = ("t", "episode_times", "time/fps", "time/time_elapsed")
 
 
 def differences(first: Path, second: Path) -> list[str]:
     """
-    :param first: a training state
-    :param second: another one
-    :return: the names of all that is not the same in both, but for times and the places of logs
+    :param first: The folder of a training state
+    :param second: The folder of another training state
+    :return: The names of all parts that differ, except for times and the paths of logs
     """
     states = read_state(first), read_state(second)
     replays = [{name: record for name, record in state.files.items() if name.startswith("replay_")} for state in states]
@@ -43,7 +43,7 @@ def _differences(first: Any, second: Any, where: str = "") -> list[str]:
         pairs = enumerate(zip(first, second, strict=True))
         return [name for index, (one, other) in pairs for name in _differences(one, other, f"{where}/{index}")]
     if not isinstance(first, np.ndarray | np.generic | th.Tensor):
-        # NaN is what it is
+        # two NaN are taken as equal
         return [] if first == second or (first != first and second != second) else [where]
     arrays = np.asarray(first), np.asarray(second)
     same = arrays[0].dtype == arrays[1].dtype and arrays[0].shape == arrays[1].shape

@@ -1,4 +1,4 @@
-"""The environments' own state in a training state, as far as they can give it."""
+"""The states of the environments in a training state, if the environments can return them."""
 
 import copy
 import re
@@ -20,30 +20,30 @@ from stable_baselines3.common.vec_env import (
 
 from sb3_lwm.envs.atari.records import cut_monitor_file
 
-# The two methods by which an environment, a wrapper of vectorised ones, or a callback gives its state and takes it back
+# The two methods that return and restore the state of an environment, of a VecEnvWrapper, or of a callback
 GET, SET = "get_training_state", "set_training_state"
 
-# What wrappers of one environment remember between two steps, by the name of the wrapper; add yours
+# The attributes in which wrappers of one environment keep data between two steps, by the name of the wrapper; add your own
 WRAPPERS: dict[str, tuple[str, ...]] = {
     "Monitor": (
         *("rewards", "needs_reset", "total_steps", "current_reset_info"),
         *("episode_returns", "episode_lengths", "episode_times"),
     ),
     "TimeLimit": ("_elapsed_steps",),
-    # the one of the Zoo
+    # a wrapper of the Zoo
     "PatchedTimeLimit": ("_elapsed_steps",),
     "OrderEnforcing": ("_has_reset",),
-    # its checks of the first steps are done
+    # it checks the first steps only, which have been taken
     "PassiveEnvChecker": (),
-    # these remember nothing
+    # wrappers that keep no data
     **dict.fromkeys(("CopyFinalObservation", "ErrorReporter"), ()),
     **dict.fromkeys(("ClipAction", "ClipReward", "DtypeObservation", "FilterObservation", "FlattenObservation"), ()),
     **dict.fromkeys(("GrayscaleObservation", "RescaleAction", "RescaleObservation", "ReshapeObservation"), ()),
     **dict.fromkeys(("ResizeObservation", "TransformAction", "TransformObservation", "TransformReward"), ()),
 }
 CONSEQUENCE = (
-    "When this training is resumed, the environments will be reset, which ends the episodes under way as a time-out does: "
-    "it goes on, but not to the last bit as without the break."
+    "When this training is resumed, the environments will be reset, which ends their present episodes like a time-out: "
+    "the training continues, but not exactly as without the interruption."
 )
 CHECKED = ("checked_reset", "checked_step", "checked_data_reuse")
 STATISTICS = "running mean and variance"
@@ -57,21 +57,21 @@ VEC_WRAPPERS: dict[type[VecEnvWrapper], tuple[str, ...]] = {
 
 
 class UnknownStateError(Exception):
-    """Environments that cannot give their state. The message says which, and the remedy."""
+    """Raised for environments that cannot return their state; the message names the part at fault and the remedy."""
 
 
 def environment_state(env: VecEnv) -> dict[str, Any]:
     """
-    :param env: between two steps
-    :return: all that its next observations depend on, but the actions
-    :raises UnknownStateError: if a part of it cannot say
+    :param env: The environments, between two steps
+    :return: All data on which the next observations depend, except for the actions
+    :raises UnknownStateError: If a wrapper or the environments cannot return their state
     """
     layers = []
     while isinstance(env, VecEnvWrapper):
         if hasattr(type(env), GET):
             layers.append(getattr(env, GET)())
         elif type(env) in VEC_WRAPPERS:
-            # VecNormalize has no statistics of observations where it leaves them as they are
+            # a VecNormalize that does not normalise observations has no statistics of them
             names = [name for name in VEC_WRAPPERS[type(env)] if hasattr(env, name)]
             layers.append({name: _plain(copy.copy(getattr(env, name))) for name in names})
         else:
@@ -82,8 +82,8 @@ def environment_state(env: VecEnv) -> dict[str, Any]:
 
 def set_environment_state(env: VecEnv, state: dict[str, Any]) -> None:
     """
-    :param env: made as the one whose state it is
-    :param state: what :func:`environment_state` has returned
+    :param env: Environments that were made in the same way as those of the state
+    :param state: The result of :func:`environment_state`
     """
     for layer in state["layers"]:
         assert isinstance(env, VecEnvWrapper)
@@ -95,10 +95,10 @@ def set_environment_state(env: VecEnv, state: dict[str, Any]) -> None:
     if hasattr(type(env), SET):
         getattr(env, SET)(state["base"])
         return
-    # what the constructor of an agent has asked for would come at the next reset
+    # the next reset must not use the seeds that the agent's constructor has set
     env._reset_seeds()
     if isinstance(env, DummyVecEnv) and "episode_returns" in state["base"][0]["wrappers"]:
-        # other processes do not show their files
+        # the files of environments in other processes cannot be reached
         for writer, part in zip(env.get_attr("results_writer"), state["base"], strict=True):
             if writer is not None:
                 cut_monitor_file(writer, len(part["wrappers"]["episode_returns"]))
@@ -121,7 +121,7 @@ def _plain(value: Any) -> Any:
 
 
 def _restored(value: Any) -> Any:
-    """Return what :func:`_plain` was given."""
+    """Return the value from which :func:`_plain` has made this one."""
     if not isinstance(value, dict):
         return value
     if STATISTICS not in value:
@@ -137,7 +137,7 @@ def _base_state(env: VecEnv) -> Any:
             return getattr(env, GET)()
         except NotImplementedError as error:
             raise UnknownStateError(f"{error} {CONSEQUENCE}") from error
-    # others may keep what nobody knows of
+    # other vectorised environments may hold data that is not known here
     if not isinstance(env, DummyVecEnv | SubprocVecEnv):
         raise _unknown(type(env).__name__)
     chains = [_wrapper_names(text) for text in env.env_method("__str__")]
@@ -148,15 +148,15 @@ def _base_state(env: VecEnv) -> Any:
     wrappers = wrappers or [{} for _ in chains]
     generators = [generator.bit_generator.state for generator in env.get_attr("np_random")]
     owns = env.env_method(GET)
-    # an environment in this process gives its lists themselves
+    # copies, because environments in this process return their own lists
     parts = zip(owns, generators, wrappers, strict=True)
     return [{"own": own, "generator": generator, "wrappers": copy.deepcopy(known)} for own, generator, known in parts]
 
 
 def _wrapper_names(text: str) -> list[str]:
-    """Return the names of its wrappers, the outermost first."""
+    """Return the names of an environment's wrappers, the outermost first."""
     names = re.findall(r"<(\w+)", text)
-    # the environment itself, and its id if it has one
+    # the last names are that of the environment itself, and its id if it has one
     wrappers = names[:-1] if text.rstrip(">").endswith(" instance") else names[:-2]
     for name in wrappers:
         if name not in WRAPPERS:

@@ -1,4 +1,4 @@
-"""A training state on the disk: a folder that is there as a whole or not at all, with a checksum of every file."""
+"""Training states on the disk: a state is a folder that is written completely or not at all, with checksums of its files."""
 
 import contextlib
 import errno
@@ -17,32 +17,32 @@ from tqdm import tqdm
 FORMAT = 2
 KIND = "sb3-lwm training state"
 MANIFEST = "manifest.json"
-# In the folder of a run
+# The name of the folder of states inside the folder of a run
 STATES_FOLDER = "states"
 _NAME = re.compile(r"state_(\d+)(?:_(\d+))?")
-# What a save or a removal that was cut short leaves behind
+# The prefixes of folders that an interrupted save or removal leaves behind
 _LEFTOVERS = (".saving_", ".removing_")
 _CHUNK = 1 << 20
 
 
 class FileRecord(NamedTuple):
-    """What a file must be."""
+    """The size and the checksum of a file of a training state."""
 
-    size: int  # bytes
-    checksum: int  # CRC-32, which finds every single flipped byte at 2 GB/s; it is no protection against malice
+    size: int  # number of bytes
+    checksum: int  # CRC-32, which detects every single flipped byte at 2 GB/s; it does not protect against malice
 
 
 class SavedState(NamedTuple):
     """A complete state on the disk."""
 
     path: Path
-    info: Any  # small data
+    info: Any  # the small data of :meth:`StateWriter.commit`
     files: dict[str, FileRecord]
 
     def load_arrays(self, name: str) -> list[np.ndarray]:
         """
-        :param name: of a file of arrays
-        :return: the arrays
+        :param name: The name of a file of arrays
+        :return: The arrays
         """
         arrays = []
         with open(self.path / name, "rb") as file:
@@ -52,11 +52,11 @@ class SavedState(NamedTuple):
 
 
 class SpoiltStateError(ValueError):
-    """A training state that cannot be read. The message names the file."""
+    """Raised for a training state that cannot be read; the message names the file."""
 
 
 class _ChecksumFile:
-    """Passes on what is written into it, and counts it."""
+    """Writes into another file, and computes the size and the checksum of the data."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -74,11 +74,11 @@ class _ChecksumFile:
 
 class StateWriter:
     """
-    Writes a state into a folder beside its place, which gets its name when everything is on the disk.
+    Writes a state into a temporary folder, which is renamed when all its files are on the disk.
 
-    :param folder: of the states
-    :param name: of this one
-    :param previous: a state whose files may be taken over
+    :param folder: The folder of the states
+    :param name: The name of the new state
+    :param previous: A state whose files :meth:`keep` may take over
     """
 
     def __init__(self, folder: Path, name: str, previous: SavedState | None = None) -> None:
@@ -87,7 +87,7 @@ class StateWriter:
         self._path = folder / name
         self._temporary = folder / f".saving_{name}"
         self._files: dict[str, FileRecord] = {}
-        # bytes that were written, not taken over
+        # the number of bytes that were written, without the files taken over
         self.written_bytes = 0
         shutil.rmtree(self._temporary, ignore_errors=True)
         self._temporary.mkdir(parents=True)
@@ -96,13 +96,13 @@ class StateWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # gone already after a commit
+        # ignored: a commit has renamed the folder
         shutil.rmtree(self._temporary, ignore_errors=True)
 
     def write(self, name: str, write: Callable[[Any], None]) -> None:
         """
-        :param name: of a new file
-        :param write: is given the open file
+        :param name: The name of a new file
+        :param write: The function that writes into the open file
         """
         with open(self._temporary / name, "wb") as file:
             checked = _ChecksumFile(file)
@@ -114,8 +114,8 @@ class StateWriter:
 
     def write_arrays(self, name: str, arrays: list[np.ndarray]) -> None:
         """
-        :param name: of a new file, in NumPy's format, one array after the other
-        :param arrays: without Python objects
+        :param name: The name of a new file, in NumPy's format, one array after the other
+        :param arrays: The arrays, without Python objects
         """
 
         def write(file: Any) -> None:
@@ -126,8 +126,8 @@ class StateWriter:
 
     def keep(self, name: str) -> bool:
         """
-        :param name: of a file that has not changed since the previous state
-        :return: whether it could be taken over from there
+        :param name: The name of a file that has not changed since the previous state
+        :return: Whether it could be taken over from that state
         """
         if self._previous is None or name not in self._previous.files:
             return False
@@ -139,15 +139,15 @@ class StateWriter:
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise
-            # a file system without hard links
+            # the file system has no hard links
             shutil.copyfile(old, new)
         self._files[name] = self._previous.files[name]
         return True
 
     def commit(self, info: Any) -> SavedState:
         """
-        :param info: small data, for JSON
-        :return: the state, which is now on the disk
+        :param info: Small data for the manifest, which JSON can represent
+        :return: The state, which is now on the disk
         """
         content = {"kind": KIND, "format": FORMAT, "info": info, "files": self._files}
         text = json.dumps({**content, "checksum": _checksum_of(content)})
@@ -177,11 +177,11 @@ def _sync_folder(path: Path) -> None:
 
 def read_state(path: Path) -> SavedState:
     """
-    Read a state's small data, and check all of its files.
+    Read a state's manifest, and check all of its files.
 
-    :param path: of the state
-    :return: the state
-    :raises SpoiltStateError: if it is not whole, of another format, or something else; names the file
+    :param path: The folder of the state
+    :return: The state
+    :raises SpoiltStateError: If it is not complete, of another format, or not a training state
     """
     state = _read_manifest(path)
     total = sum(record.size for record in state.files.values())
@@ -196,14 +196,14 @@ def _read_manifest(path: Path) -> SavedState:
     try:
         content = json.loads(manifest.read_bytes())
     except FileNotFoundError:
-        raise SpoiltStateError(f"{path} is no complete training state: it has no {MANIFEST}.") from None
+        raise SpoiltStateError(f"{path} is not a complete training state: it has no {MANIFEST}.") from None
     except ValueError as error:
         raise SpoiltStateError(f"{manifest} is spoilt: {error}.") from error
     if not isinstance(content, dict) or content.get("kind") != KIND:
-        raise SpoiltStateError(f"{manifest} is of something else than a training state of sb3-lwm.")
+        raise SpoiltStateError(f"{manifest} is not the manifest of a training state of sb3-lwm.")
     if content.get("format") != FORMAT:
         raise SpoiltStateError(
-            f"{manifest} is of format {content.get('format')}, this version of sb3-lwm reads format {FORMAT}: "
+            f"{manifest} has format {content.get('format')}, this version of sb3-lwm reads format {FORMAT}: "
             "resume with the version that wrote it."
         )
     if content.pop("checksum", None) != _checksum_of(content):
@@ -227,15 +227,15 @@ def _check_file(path: Path, record: FileRecord, progress: Callable[[float], obje
 
 
 def _number(path: Path) -> tuple[int, int] | None:
-    """:return: steps, and which of the states after so many steps; None for anything else"""
+    """Return the number of steps in a state's name and its rank among the states with this number; None for other names."""
     found = _NAME.fullmatch(path.name)
     return None if found is None else (int(found[1]), int(found[2] or 1))
 
 
 def find_states(folder: Path) -> list[Path]:
     """
-    :param folder: of states
-    :return: what is called as a state, the newest first
+    :param folder: A folder of states
+    :return: The folders in it that have the name of a state, the newest first
     """
     numbered = [(number, path) for path in folder.glob("state_*") if (number := _number(path)) is not None]
     return [path for _, path in sorted(numbered, reverse=True)]
@@ -243,9 +243,9 @@ def find_states(folder: Path) -> list[Path]:
 
 def name_for(folder: Path, num_timesteps: int) -> str:
     """
-    :param folder: of states
-    :param num_timesteps: of the training so far
-    :return: the name of the next state
+    :param folder: A folder of states
+    :param num_timesteps: The number of steps of the training so far
+    :return: The name of the next state
     """
     numbers = [_number(path) for path in find_states(folder)]
     serial = max([number[1] for number in numbers if number and number[0] == num_timesteps], default=0) + 1
@@ -254,25 +254,25 @@ def name_for(folder: Path, num_timesteps: int) -> str:
 
 def candidates(path: Path) -> Iterator[Path]:
     """
-    :param path: of a state, of a folder of states, or of a run
-    :return: the states, the newest first
-    :raises ValueError: if there is none
+    :param path: The folder of a state, of several states, or of a run
+    :return: The states, the newest first
+    :raises ValueError: If there are none
     """
     if (path / MANIFEST).exists() or _number(path) is not None:
         yield path
         return
     states = find_states(path) or find_states(path / STATES_FOLDER)
     if not states:
-        raise ValueError(f"{path} has no training state: give a folder state_<steps>, one that holds such, or that of a run.")
+        raise ValueError(f"{path} has no training state: give a folder state_<steps>, a folder of states, or that of a run.")
     yield from states
 
 
 def remove_states(paths: list[Path]) -> None:
     """
-    :param paths: of states that nobody needs any more
+    :param paths: The folders of states that are no longer needed
     """
     for path in paths:
-        # first the name, so that no part of a state is ever taken for one
+        # renamed first, so that a partly removed state is never taken for a whole one
         hidden = path.with_name(f".removing_{path.name}")
         shutil.rmtree(hidden, ignore_errors=True)
         os.rename(path, hidden)
@@ -281,7 +281,7 @@ def remove_states(paths: list[Path]) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """
-    :param folder: of states, in which nobody else is saving
+    :param folder: A folder of states, in which no other training saves its states
     """
     for prefix in _LEFTOVERS:
         for path in folder.glob(f"{prefix}state_*"):

@@ -1,4 +1,4 @@
-"""The logger in a training state: a resumed training goes on in the same files, after what the state knows of."""
+"""The logger in a training state: a resumed training appends to the same files, cut back to the time of the state."""
 
 import csv
 import os
@@ -23,11 +23,11 @@ PENDING = ("name_to_value", "name_to_count", "name_to_excluded")
 
 def logger_state(logger: Logger, folder: Path) -> dict[str, Any]:
     """
-    :param logger: of a training
-    :param folder: of its states, from which the paths of logs are counted
-    :return: what has been recorded and not written yet, and how far each log was written
+    :param logger: The logger of a training
+    :param folder: The folder of its states, to which the paths of logs are relative
+    :return: The values that are recorded but not written yet, and the place and size of each log
     """
-    # a picture or a video is not kept: it would be shown a moment later
+    # only numbers and strings are kept, not pictures and videos
     kept = [name for name, value in logger.name_to_value.items() if isinstance(value, (int, float, str, np.generic))]
     formats = [_format_state(output, folder) for output in logger.output_formats if isinstance(output, KVWriter)]
     return {
@@ -48,7 +48,7 @@ def _format_state(output: KVWriter, folder: Path) -> dict[str, Any] | None:
         if isinstance(output, known):
             output.file.flush()
             path = Path(output.file.name)
-            # a table is written anew when it gets a column
+            # a table is rewritten when it gets a new column, so its size in rows is kept, not in bytes
             keys = list(output.keys) if isinstance(output, CSVOutputFormat) else []
             rows = len(path.read_text(encoding="utf-8").splitlines()) if keys else 0
             return {
@@ -63,12 +63,12 @@ def _format_state(output: KVWriter, folder: Path) -> dict[str, Any] | None:
 
 def resume_logger(state: dict[str, Any], folder: Path, num_timesteps: int) -> Logger:
     """
-    Cut what was logged after the state off, and open the logs again. A log that is gone begins anew.
+    Remove all that was logged after the state, and open the logs again. A missing log is created.
 
-    :param state: what :func:`logger_state` has returned
-    :param folder: of the states
-    :param num_timesteps: of the training when the state was saved
-    :return: a logger that goes on
+    :param state: The result of :func:`logger_state`
+    :param folder: The folder of the states
+    :param num_timesteps: The number of steps of the training when the state was saved
+    :return: A logger that appends to these logs
     """
     formats: list[KVWriter] = [_reopen(part, folder, num_timesteps) for part in state["formats"]]
     return Logger(None if state["folder"] is None else os.path.normpath(folder / state["folder"]), formats)
@@ -76,8 +76,8 @@ def resume_logger(state: dict[str, Any], folder: Path, num_timesteps: int) -> Lo
 
 def restore_pending(logger: Logger, state: dict[str, Any]) -> None:
     """
-    :param logger: of the resumed training
-    :param state: what :func:`logger_state` has returned
+    :param logger: The logger of the resumed training
+    :param state: The result of :func:`logger_state`
     """
     for name in PENDING:
         getattr(logger, name).update(state["pending"][name])
@@ -91,7 +91,7 @@ def _reopen(part: dict[str, Any], folder: Path, num_timesteps: int) -> KVWriter:
     if part["kind"] == "tensorboard":
         output = TensorBoardOutputFormat(str(path))
         output.writer.close()
-        # TensorBoard hides what an earlier file says of these steps
+        # TensorBoard hides the values of these steps in earlier files
         output.writer = type(output.writer)(log_dir=str(path), purge_step=num_timesteps + 1)
         return output
     path.touch()
@@ -99,7 +99,7 @@ def _reopen(part: dict[str, Any], folder: Path, num_timesteps: int) -> KVWriter:
         _cut_table(path, part["keys"], part["rows"])
     else:
         os.truncate(path, min(part["size"], path.stat().st_size))
-    # their constructors would empty the file
+    # opened here, because the constructors would empty the file
     file = open(path, "r+", encoding="utf-8", newline="")
     file.seek(0, os.SEEK_END)
     if part["kind"] == "csv":

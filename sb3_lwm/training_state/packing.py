@@ -1,4 +1,4 @@
-"""Nested Python values as JSON and arrays; what is read back runs no code."""
+"""Nested Python values as JSON and arrays; reading them back executes no code."""
 
 import sys
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import torch as th
 
 SCALARS = (bool, int, float, str, type(None))
-# Longer lists of numbers are kept as arrays
+# The length above which lists of numbers are stored as arrays
 LONGEST_LIST = 100
 
 
@@ -17,7 +17,7 @@ def pack(value: Any, arrays: list[np.ndarray] | None = None) -> Any:
         called and hold such values), NumPy arrays and scalars, and tensors
     :param arrays: The list to which arrays are appended; None if there can be none
     :return: The value for JSON
-    :raises TypeError: If there is something else in it, such as a function
+    :raises TypeError: If the value contains anything else, such as a function
     """
     if type(value) in SCALARS:
         return value
@@ -58,12 +58,12 @@ def _add(value: np.ndarray | th.Tensor, arrays: list[np.ndarray]) -> int:
 
 def unpack(packed: Any, arrays: list[np.ndarray] | None = None) -> Any:
     """
-    Nothing is imported for it: a class must be imported already.
+    Restore a packed value. No module is imported for it: the classes must be imported already.
 
     :param packed: The result of :func:`pack`
     :param arrays: The arrays that :func:`pack` has appended
     :return: The value; named tuples have become plain ones, tensors are on the CPU
-    :raises ValueError: If a class is not there
+    :raises ValueError: If a class is not imported
     """
     if not isinstance(packed, dict):
         return packed
@@ -93,6 +93,6 @@ def _find(name: str) -> type:
         found = getattr(found, part, None)
     if not isinstance(found, type):
         raise ValueError(
-            f"The training state names the class {qualname} of {module}, which is not there: import {module} first."
+            f"The training state names the class {qualname} of {module}, which is not imported: import {module} first."
         )
     return found

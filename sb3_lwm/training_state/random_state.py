@@ -1,4 +1,4 @@
-"""Every random generator that a training draws from, but those of the environments."""
+"""The random generators of a training, except for those of the environments."""
 
 import random
 from typing import Any, Protocol
@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 
 class Drawing(Protocol):
-    """An agent with generators of its own."""
+    """An agent with its own random generators."""
 
     action_space: spaces.Space
     rng: np.random.Generator
@@ -36,7 +36,7 @@ def random_state(agent: Drawing) -> dict[str, Any]:
 def set_random_state(agent: Drawing, state: dict[str, Any]) -> None:
     """
     :param agent: The agent of the training
-    :param state: The result of :func:`random_state`; the generators of GPUs that are no longer there are passed over
+    :param state: The result of :func:`random_state`; the generators of GPUs that this machine does not have are left out
     """
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers.tolist()), gauss))
@@ -47,6 +47,6 @@ def set_random_state(agent: Drawing, state: dict[str, Any]) -> None:
             th.cuda.set_rng_state(generator, device)
     agent.action_space.np_random.bit_generator.state = state["action_space"]
     agent.rng.bit_generator.state = state["agent"]
-    # the states of generators of another kind of device have another size
+    # a generator of another type of device has a state of another size
     if state["agent_torch"].shape == agent.torch_rng.get_state().shape:
         agent.torch_rng.set_state(state["agent_torch"])

@@ -18,7 +18,7 @@ class ReplayMark(NamedTuple):
     """The number of rows that a replay had when it was saved."""
 
     written: np.ndarray  # (n_envs,) int64
-    # A buffer that was reset, replaced or unpickled counts in another array: then no block is known to be unchanged
+    # The buffer's own counter: a buffer that was reset, replaced or unpickled has another array, and all its blocks are saved
     counter: np.ndarray
 
 
@@ -74,22 +74,22 @@ def load_blocks(state: SavedState, buffer: SequenceReplayBuffer) -> None:
 
 
 def _changed_rows(buffer: SequenceReplayBuffer, before: ReplayMark | None) -> np.ndarray:
-    """:return: (rows,) bool, whether a row of any environment may have been written since"""
+    """Return whether each row of any environment may have been written since then, (rows,) bool."""
     if before is None or before.counter is not buffer.written:
         return np.ones(buffer.buffer_size, dtype=bool)
     changed = np.zeros(buffer.buffer_size, dtype=bool)
     for old, new in zip(before.written, buffer.written, strict=True):
-        # the last row of an episode that is cut short becomes its final one
+        # old - 1, because the last row of a truncated episode becomes its final row
         changed[np.arange(max(old - 1, new - buffer.buffer_size, 0), new) % buffer.buffer_size] = True
     return changed
 
 
 def _blocks(buffer: SequenceReplayBuffer) -> Iterator[Block]:
-    """:return: The blocks in which at least one row was written"""
+    """Return the blocks in which at least one row was written."""
     used = int(min(buffer.written.max(), buffer.buffer_size))
     for name, series in buffer.block_series().items():
         length = buffer.buffer_size // series.stride
-        # compressed rows lie in blocks of their own, which are not cut
+        # a multiple of BLOCK_ROWS, because blocks of compressed rows cannot be divided
         size = -(-max(BLOCK_BYTES // max(series.entry_bytes, 1), 1) // BLOCK_ROWS) * BLOCK_ROWS
         for start in range(0, -(-used // series.stride), size):
             yield Block(name, start, min(start + size, length))

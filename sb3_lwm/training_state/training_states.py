@@ -35,7 +35,7 @@ AT_LEARN = ("callbacks", "logger", "random")
 
 
 class Resumable(Protocol):
-    """An agent that can give its state and take it back."""
+    """An agent whose state can be saved and restored."""
 
     num_timesteps: int
     action_space: spaces.Space
@@ -57,10 +57,10 @@ class Resumable(Protocol):
         """:param logger: The logger to use"""
 
     def constructor_arguments(self) -> dict[str, Any]:
-        """:return: The arguments with which an equal agent is made, but for the environment and the device"""
+        """:return: The arguments that make an equal agent, except for the environment and the device"""
 
     def knows_environments(self) -> bool:
-        """:return: Whether the environments are where the agent's last observation is"""
+        """:return: Whether the agent's last observation is the present one of its environments"""
 
     def get_training_state(self) -> dict[str, Any]:
         """:return: The counters, networks, optimizers and hidden states; without the replay's rows"""
@@ -92,9 +92,9 @@ class TrainingStates:
 
     def __init__(self, model: Resumable) -> None:
         self._model = model
-        # the newest state that the agent has written or was loaded from, and the number of rows its replay had
+        # the newest state that the agent has written or was loaded from, and the number of rows of its replay
         self._last: tuple[files.SavedState, replay.ReplayMark] | None = None
-        # what is restored when learn() begins
+        # the parts of a loaded state that are restored when learn() begins
         self._pending: dict[str, Any] | None = None
         self._callback: BaseCallback | None = None
         self._has_warned_of_environments = False
@@ -102,7 +102,7 @@ class TrainingStates:
         self._ends_of_learning = ExitStack()
 
     def __getstate__(self) -> dict[str, Any]:
-        """:return: All but what belongs to a ``learn`` that is under way or was the last one"""
+        """:return: All attributes, without those of the present or last call of ``learn``"""
         return {**vars(self), "_callback": None, "_listeners": [], "_ends_of_learning": ExitStack()}
 
     @property
@@ -114,13 +114,13 @@ class TrainingStates:
 
     @contextmanager
     def learning(self) -> Iterator[None]:
-        """Call what :meth:`at_end_of_learning` was given when the block ends, by whatever exception."""
+        """Call the functions of :meth:`at_end_of_learning` when the block ends, even by an exception."""
         with self._ends_of_learning:
             yield
 
     def begin(self, callback: BaseCallback) -> None:
         """
-        Restore what a resumed agent could not restore before: the counters of callbacks, the log, the random generators.
+        Restore the parts that a resumed agent could not restore before: callback counters, log and random generators.
 
         :param callback: The callback of ``learn`` with all callbacks inside it
         """
@@ -143,18 +143,18 @@ class TrainingStates:
 
     def at_end_of_learning(self, function: Callable[..., Any], *args: Any) -> None:
         """
-        :param function: The function to call when ``learn`` ends, by whatever exception
+        :param function: The function to call when ``learn`` ends, even by an exception
         :param args: The arguments of the function
         """
         self._ends_of_learning.callback(function, *args)
 
     def safe_point(self) -> None:
-        """Tell the listeners that all that a training state holds is complete."""
+        """Notify the listeners that the agent is complete and a training state may be saved."""
         for listener, _ in self._listeners:
             listener()
 
     def failed(self) -> None:
-        """Tell the listeners that an exception has ended a rollout."""
+        """Notify the listeners that an exception has ended a rollout."""
         for _, on_failure in self._listeners:
             on_failure()
 
@@ -165,11 +165,11 @@ class TrainingStates:
         Write a state; see :meth:`LWMDQN.save_training_state`.
 
         :param folder: The folder of the states
-        :param keep_last: The number of states that stay there
+        :param keep_last: The number of states to keep there
         :return: The folder of the state; None, with a warning, if it could not be written
         """
         self._model.finite_guard.read()
-        assert self._model.replay_buffer is not None, "There is no replay yet: learn first."
+        assert self._model.replay_buffer is not None, "The agent has no replay yet: learn first."
         # unchanged files are shared with a state in the same folder
         last = self._last
         previous, before = last if last is not None and last[0].path.parent.resolve() == folder.resolve() else (None, None)
@@ -179,7 +179,7 @@ class TrainingStates:
             with files.StateWriter(folder, name, previous) as writer:
                 state = writer.commit(self._write(writer, before))
             self._last = (state, replay.mark(self._model.replay_buffer))
-            # a newer one is spoilt, or of a course of events that was given up
+            # states that count as newer are spoilt, or belong to a continuation that was abandoned
             states = files.find_states(folder)
             position = states.index(state.path)
             files.remove_states([*states[:position], *states[position + keep_last :]])
@@ -218,7 +218,7 @@ class TrainingStates:
         }
 
     def _learning(self, folder: Path) -> dict[str, Any]:
-        """Return what :meth:`begin` restores."""
+        """Return the parts that :meth:`begin` restores."""
         return {
             "logger": logger_state(self._model.logger, folder),
             "callbacks": [] if self._callback is None else callbacks_state(self._callback),
@@ -226,7 +226,7 @@ class TrainingStates:
         }
 
     def _environments(self) -> dict[str, Any] | None:
-        """Return the state of the environments; None if it is not known, which is warned of once."""
+        """Return the state of the environments; None, with one warning, if it is not known."""
         if self._model.env is None or not self._model.knows_environments():
             return None
         try:
@@ -252,7 +252,7 @@ class TrainingStates:
         model.replay_buffer.set_training_state(tree["replay"])
         replay.load_blocks(state, model.replay_buffer)
         if tree["environments"] is None:
-            # learn() resets them, which ends the episodes under way
+            # learn() resets them, which ends their present episodes
             warnings.warn(
                 f"{state.path} holds no state of the environments: they are reset, which is not exact.", stacklevel=4
             )
@@ -271,7 +271,7 @@ class TrainingStates:
 def packed_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     """
     :param arguments: The arguments of an agent's constructor
-    :return: The same for JSON, and the names of those that cannot be kept
+    :return: The arguments for JSON, and the names of those that cannot be kept
     """
     kept: dict[str, Any] = {}
     left_out: dict[str, str] = {}
@@ -300,8 +300,8 @@ def loaded_arguments(state: files.SavedState, given: dict[str, Any]) -> dict[str
 def read_tree(state: files.SavedState) -> dict[str, Any]:
     """
     :param state: A state whose files have been checked
-    :return: All that it holds beside the replay's rows
-    :raises SpoiltStateError: If it cannot be read after all
+    :return: All data of the state except for the replay's rows
+    :raises SpoiltStateError: If it cannot be read in spite of correct checksums
     """
     try:
         return unpack(json.loads((state.path / TREE).read_bytes()), state.load_arrays(ARRAYS))
@@ -311,10 +311,10 @@ def read_tree(state: files.SavedState) -> dict[str, Any]:
 
 def newest_state(path: Path) -> tuple[files.SavedState, dict[str, Any]]:
     """
-    Find the newest complete state; newer ones that are not complete are warned of.
+    Find the newest complete state, with a warning for each newer one that is not complete.
 
-    :param path: A state, a folder of states, or the folder of a run
-    :return: The state, and what :func:`read_tree` returns
+    :param path: The folder of a state, of several states, or of a run
+    :return: The state, and the result of :func:`read_tree`
     :raises ValueError: If no state is complete, or the training is still running
     """
     spoilt = []
@@ -325,9 +325,9 @@ def newest_state(path: Path) -> tuple[files.SavedState, dict[str, Any]]:
         except files.SpoiltStateError as error:
             spoilt.append(str(error))
             continue
-        # its logs are about to be cut back
+        # checked here, since the logs are about to be cut back
         check_unused(candidate.parent)
         for message in spoilt:
-            warnings.warn(f"{message} An older state is taken, {candidate.name}.", stacklevel=3)
+            warnings.warn(f"{message} An older state is used, {candidate.name}.", stacklevel=3)
         return state, tree
     raise ValueError(f"{path} has no complete training state: {' '.join(spoilt)}")

@@ -40,9 +40,9 @@ class ActionEncoder(nn.Module):
 
     def forward(self, actions: th.Tensor) -> th.Tensor:
         """
-        :param actions: (T, B) int64 for Discrete, (T, B, ...) for the other spaces; values of Discrete and MultiDiscrete
-            start at 0
-        :return: (T, B, size) float32
+        :param actions: The actions, (T, B) int64 for Discrete, (T, B, ...) for the other spaces; values of Discrete and
+            MultiDiscrete start at 0
+        :return: The vectors, (T, B, size) float32
         """
         if isinstance(self.action_space, spaces.Discrete):
             return nn.functional.one_hot(actions, self.size).float()
@@ -55,5 +55,5 @@ class ActionEncoder(nn.Module):
             return flat
         clipped = th.minimum(th.maximum(flat, self.low), self.high)
         scaled = 2.0 * (clipped - self.low) / (self.high - self.low).clamp(min=1e-8) - 1.0
-        # a dimension without bounds stays as it is
+        # a dimension without bounds is not scaled
         return th.where(th.isfinite(self.high - self.low), scaled, clipped)

@@ -1,4 +1,4 @@
-"""From observations to the latents that the world model predicts."""
+"""Encoders that map observations to the latents that the world model predicts."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,10 +17,10 @@ from sb3_lwm.world_model.normalizer import RunningStandardizer
 
 class VectorEncoder(nn.Module):
     """
-    The latent is the observation itself: flattened, discrete values one-hot, real values standardised by their running
-    mean and variance (LWM, section 5.1: the labyrinth needs no encoder). Numbers that are 0 or 1 stay as they are.
+    Encoder whose latent is the observation itself: flattened, discrete values one-hot, real values standardised by their
+    running mean and variance (LWM, section 5.1: the labyrinth needs no encoder). Observations of 0 and 1 are not standardised.
 
-    :param observation_space: Box, Discrete, MultiDiscrete or MultiBinary
+    :param observation_space: The observation space, Box, Discrete, MultiDiscrete or MultiBinary
     :param normalize_images: Whether pixels are divided by 255 before they are standardised
     """
 
@@ -33,18 +33,18 @@ class VectorEncoder(nn.Module):
         self.standardizer = None if self.is_binary else RunningStandardizer(self.latent_size)
 
     def _flatten(self, observations: th.Tensor) -> th.Tensor:
-        # infinite values in a Box's bounds do not matter here; discrete values become one-hot vectors
+        # preprocess makes one-hot vectors of discrete values; it accepts infinite bounds of a Box
         return preprocess(observations, self.observation_space, self.normalize_images).flatten(1)  # type: ignore[union-attr]
 
     def update_statistics(self, observations: th.Tensor) -> None:
-        """:param observations: (N, *observation shape), a training batch"""
+        """:param observations: The observations of a training batch, (N, *observation shape)"""
         if self.standardizer is not None:
             self.standardizer.update(self._flatten(observations))
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """
-        :param observations: (N, *observation shape)
-        :return: (N, latent_size) float32
+        :param observations: The observations, (N, *observation shape)
+        :return: The latents, (N, latent_size) float32
         """
         flat = self._flatten(observations)
         return flat if self.standardizer is None else self.standardizer(flat)
@@ -54,11 +54,11 @@ class ImageEncoder(nn.Module):
     """
     A convolutional embedding of images.
 
-    :param observation_space: channels-first images
-    :param latent_size: size of the embedding
+    :param observation_space: The space of the images, channels first
+    :param latent_size: The size of the embedding
     :param normalize_images: Whether pixels are divided by 255
     :param encoder_class: The class of the network, an SB3 features extractor whose ``features_dim`` is the size of the
-        embedding; by default :class:`~sb3_lwm.common.cnn.ImageCNN`, under 36 pixels :class:`~sb3_lwm.common.cnn.GridCNN`
+        embedding; by default :class:`~sb3_lwm.common.cnn.ImageCNN`, or :class:`~sb3_lwm.common.cnn.GridCNN` under 36 pixels
     :param encoder_kwargs: The keyword arguments of ``encoder_class``
     """
 
@@ -80,18 +80,18 @@ class ImageEncoder(nn.Module):
         if issubclass(encoder_class, ImageCNN | GridCNN):
             kwargs["is_activated"] = False
         if not (normalize_images and is_image(observation_space)) and issubclass(encoder_class, NatureCNN | GridCNN):
-            # the numbers are no pixels that were divided by 255
+            # the numbers are not pixels that were divided by 255
             kwargs["normalized_image"] = True
         self.cnn = encoder_class(observation_space, **{**kwargs, **(encoder_kwargs or {})})
         self.latent_size = self.cnn.features_dim
 
     def update_statistics(self, observations: th.Tensor) -> None:
-        """Images have no running statistics."""
+        """Do nothing, since images have no running statistics."""
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """
-        :param observations: (N, C, H, W), uint8 unless the images are normalised
-        :return: (N, latent_size) float32
+        :param observations: The images, (N, C, H, W), uint8 unless they are normalised
+        :return: The latents, (N, latent_size) float32
         """
         return in_chunks(
             lambda images: self.cnn(preprocess(images, self.observation_space, self.normalize_images)), observations
@@ -102,9 +102,9 @@ class LatentEncoder(nn.Module):
     """
     One encoder for each part of the observation space, side by side.
 
-    :param observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these
-    :param image_latent_size: size of the embedding of an image
-    :param flatten_images: Whether images are vectors too, as for SB3's FlattenExtractor
+    :param observation_space: The observation space, Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these
+    :param image_latent_size: The size of the embedding of an image
+    :param flatten_images: Whether images are flattened to vectors, as by SB3's FlattenExtractor
     :param normalize_images: Whether pixels are divided by 255; if False every Box of three dimensions is an image
     :param encoder_class: The class of the encoder of images, see :class:`ImageEncoder`. If it is given, every Box of three
         dimensions is an image, whatever its values and ``flatten_images``.
@@ -141,7 +141,7 @@ class LatentEncoder(nn.Module):
                 f"encoder_class={encoder_class} and encoder_kwargs={encoder_kwargs} are for images, and there are none in "
                 f"{observation_space}: leave them out, or use CnnPolicy."
             )
-        # (latent_size,) which dimensions are 0 or 1: their prediction is a probability
+        # (latent_size,) bool, the dimensions with values 0 or 1, whose prediction is a probability
         flags = [part.is_binary for part in self.parts().values() for _ in range(part.latent_size)]
         self.register_buffer("binary", th.tensor(flags), persistent=False)
         self.latent_size = len(self.binary)
@@ -152,24 +152,24 @@ class LatentEncoder(nn.Module):
 
     @property
     def image_keys(self) -> list[str]:
-        """:return: keys of the parts of the observation that are images"""
+        """:return: The keys of the parts of the observation that are images"""
         return [key for key, encoder in self.parts().items() if isinstance(encoder, ImageEncoder)]
 
     def _observations(self, observations: Observations) -> dict[str, th.Tensor]:
         return observations if isinstance(observations, dict) else {"observation": observations}
 
     def update_statistics(self, observations: Observations) -> None:
-        """:param observations: (N, *observation shape), a training batch"""
+        """:param observations: The observations of a training batch, (N, *observation shape)"""
         by_key = self._observations(observations)
         for key, encoder in self.parts().items():
             encoder.update_statistics(by_key[key])
 
     def forward(self, observations: Observations) -> th.Tensor:
         """
-        :param observations: (N, *observation shape)
-        :return: (N, latent_size) float32
+        :param observations: The observations, (N, *observation shape)
+        :return: The latents, (N, latent_size) float32
         """
         by_key = self._observations(observations)
         latents = [encoder(by_key[key]) for key, encoder in self.parts().items()]
-        # a single one would be copied
+        # th.cat would copy a single tensor
         return latents[0] if len(latents) == 1 else th.cat(latents, dim=-1)

@@ -1,4 +1,4 @@
-"""The latent world model: what it sees, what it expects, and how surprised it is."""
+"""The latent world model: it encodes observations, predicts the next latents, and computes the intrinsic reward."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ from sb3_lwm.world_model.normalizer import IntrinsicRewardNormalizer
 from sb3_lwm.world_model.objectives import EncoderObjective, make_objective
 from sb3_lwm.world_model.predictor import LatentPredictor, prediction_errors
 
-# LWM, section 5: the predictor of the labyrinth, and the one of Atari, whose input layer has no activation
+# LWM, section 5: the predictors of the labyrinth and of Atari, the latter without an activation after the input layer
 VECTOR_PREDICTOR: Mapping[str, Any] = {"input_size": 32, "gru_hidden_size": 128, "head_size": 128}
 IMAGE_PREDICTOR: Mapping[str, Any] = {
     "input_size": 128,
@@ -30,24 +30,25 @@ class LatentWorldModel(nn.Module):
     Encoder, recurrent predictor of the next latent, and the normaliser that turns its error into an intrinsic reward
     (LWM, section 4).
 
-    :param observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these; images channels-first
-    :param action_space: Discrete, MultiDiscrete, MultiBinary or Box
+    :param observation_space: The observation space, Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these, with
+        images channels first
+    :param action_space: The action space, Discrete, MultiDiscrete, MultiBinary or Box
     :param intrinsic_reward_scale: The factor of the normalised error
-    :param intrinsic_reward_clip: The bound of the normalised error, in standard deviations; None for none
+    :param intrinsic_reward_clip: The bound of the normalised error, in standard deviations; None for no clipping
     :param intrinsic_reward_momentum: The momentum of the error's running mean and standard deviation
-    :param encoder_objective: The objective that the encoder of images is trained with: ``"w-mse"``,
-        ``"inverse-dynamics"``, ``"cpc"``, or ``"random"``, which leaves it untrained
+    :param encoder_objective: The training objective of the encoder of images: ``"w-mse"``, ``"inverse-dynamics"``,
+        ``"cpc"``, or ``"random"``, which leaves it untrained
     :param intrinsic_reward_normalizer: The average of the error's standard deviation, ``"moving"`` (LWM) or ``"long-run"``,
         see :class:`IntrinsicRewardNormalizer`
     :param image_latent_size: The size of an image's embedding
     :param predictor_kwargs: The keyword arguments of the :class:`LatentPredictor`, by default the sizes of the paper
     :param encoder_objective_kwargs: The keyword arguments of the objective, such as ``batch_size`` and ``sequence_length``
-    :param encoder_class: The class of the encoder of images, an SB3 features extractor; by default the convolutions that suit
-        their size. If it is given, every Box of three dimensions is an image.
+    :param encoder_class: The class of the encoder of images, an SB3 features extractor; by default a convolutional network
+        for their size. If it is given, every Box of three dimensions is an image.
     :param encoder_kwargs: The keyword arguments of the encoder of images
-    :param flatten_images: Whether images are vectors too; the policy of an agent sets it to what its features extractor does
+    :param flatten_images: Whether images are flattened to vectors; agents set it to True if their features extractor does so
     :param normalize_images: Whether pixels are divided by 255; if False every Box of three dimensions is an image
-    :raises ValueError: If there is no such objective, or an ``encoder_class`` without images
+    :raises ValueError: If the objective does not exist, or there is an ``encoder_class`` without images
     """
 
     n_updates: th.Tensor
@@ -93,32 +94,32 @@ class LatentWorldModel(nn.Module):
         self.normalizer = IntrinsicRewardNormalizer(
             intrinsic_reward_scale, intrinsic_reward_clip, intrinsic_reward_momentum, intrinsic_reward_normalizer
         )
-        # pretraining included; buffers, so that a loaded model is not pretrained again, and float, as SB3's other weights are
+        # with the pretraining; as buffers, so that a loaded model is not pretrained again; float like SB3's other weights
         self.register_buffer("n_updates", th.zeros(()))
         self.register_buffer("n_encoder_updates", th.zeros(()))
 
     @property
     def latent_size(self) -> int:
-        """:return: size of a latent, ``Z``"""
+        """:return: The size of a latent, ``Z``"""
         return self.encoder.latent_size
 
     @property
     def hidden_size(self) -> int:
-        """:return: size of the predictor's memory"""
+        """:return: The size of the predictor's hidden state"""
         return self.predictor.memory.hidden_size
 
     def encoder_objectives(self) -> dict[str, EncoderObjective]:
-        """:return: what the encoder of each image learns from, by its key; empty if there are no images or they stay random"""
+        """:return: The objective of each encoder of images by its key; empty if no encoder is trained"""
         keys = {name: key for key, name in self.encoder.names.items()}
         parts = {keys[name]: part for name, part in self.objectives.items() if isinstance(part, EncoderObjective)}
         return {key: part for key, part in parts.items() if part.trains_encoder}
 
     def encode(self, observations: Observations) -> th.Tensor:
         """
-        The encoder gets no gradient from the predictor (LWM, section 4.2).
+        Encode observations without gradient: the predictor does not train the encoder (LWM, section 4.2).
 
-        :param observations: ``(T, B, *observation shape)``
-        :return: (T, B, Z) float32
+        :param observations: The observations, ``(T, B, *observation shape)``
+        :return: The latents, (T, B, Z) float32
         """
         parts = observations if isinstance(observations, dict) else {"": observations}
         shape = next(iter(parts.values())).shape[:2]
@@ -130,12 +131,12 @@ class LatentWorldModel(nn.Module):
         self, observations: Observations, predicted_latents: th.Tensor, episode_starts: th.Tensor
     ) -> tuple[th.Tensor, th.Tensor]:
         """
-        Compare one observation with what was expected.
+        Compare the latents of observations with their predictions.
 
-        :param observations: ``(B, *observation shape)``
-        :param predicted_latents: (B, Z) float, from the step before
-        :param episode_starts: (B,) bool, nothing was expected here
-        :return: (B, Z) float latents, (B,) float intrinsic rewards
+        :param observations: The observations, ``(B, *observation shape)``
+        :param predicted_latents: The predictions of the step before, (B, Z) float
+        :param episode_starts: Whether an episode begins with each observation, so that it has no prediction, (B,) bool
+        :return: The latents, (B, Z) float, and the intrinsic rewards, (B,) float
         """
         latents = self.encoder(observations)
         return latents, self.intrinsic_rewards(prediction_errors(latents, predicted_latents), episode_starts)
@@ -146,11 +147,11 @@ class LatentWorldModel(nn.Module):
         """
         Predict the next latents along a sequence; see :meth:`LatentPredictor.forward`.
 
-        :param latents: (T, B, Z) float
-        :param actions: ``(T, B, *action shape)``
-        :param hidden: (B, hidden_size) float
-        :param resets: (T, B) bool
-        :return: (T, B, Z) float, (B, hidden_size) float
+        :param latents: The latents, (T, B, Z) float
+        :param actions: The actions, ``(T, B, *action shape)``
+        :param hidden: The hidden states before the first step, (B, hidden_size) float
+        :param resets: Whether the hidden state is set to zero before each step, (T, B) bool
+        :return: The predicted next latents, (T, B, Z) float, and the hidden states after the last step, (B, hidden_size) float
         """
         outputs, hidden = self.predictor(latents, actions, hidden, resets)
         return self.predictor.expected_latents(outputs), hidden
@@ -159,9 +160,9 @@ class LatentWorldModel(nn.Module):
         """
         Compare the observations of sequences with the predictions, as :meth:`observe` and :meth:`expect` do step by step.
 
-        :param samples: (T, B) rows; without initial states the hidden state and the first prediction are zero
-        :return: (T, B) float, prediction error of each row's observation, and (T - 1, B) float with gradient, the training
-            loss of the predictor at each row after the first; both are without meaning at episode starts
+        :param samples: The (T, B) rows; without initial states the hidden state and the first prediction are zero
+        :return: The prediction error of each row's observation, (T, B) float, and the training loss of the predictor at each
+            row after the first, (T - 1, B) float with gradient; both are without meaning at episode starts
         """
         latents = self.encode(samples.observations)
         states = samples.initial_states
@@ -174,35 +175,34 @@ class LatentWorldModel(nn.Module):
 
     def transition_errors(self, transitions: Transitions, hidden: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """
-        Compare what each transition led to with the prediction.
+        Compare the next latents of transitions with their predictions.
 
-        :param transitions: (T, B) transitions, consecutive in time
-        :param hidden: (B, hidden_size) float, hidden state before the first of them
-        :return: (T, B) float, prediction errors without gradient; (T, B) float, training losses with gradient;
-            (B, hidden_size) float, hidden state after the last transition
+        :param transitions: The (T, B) transitions, consecutive in time
+        :param hidden: The hidden states before the first transition, (B, hidden_size) float
+        :return: The prediction errors, (T, B) float without gradient; the training losses, (T, B) float with gradient; and
+            the hidden states after the last transition, (B, hidden_size) float
         """
         outputs, hidden = self.predictor(transitions.latents, transitions.actions, hidden, transitions.episode_starts)
         return *self.predictor.errors_and_losses(outputs, transitions.next_latents), hidden
 
     def initial_hidden(self, n_envs: int) -> th.Tensor:
         """
-        :param n_envs: ``B``
-        :return: (B, hidden_size) float, hidden state before the first step of an episode
+        :param n_envs: The number of environments, ``B``
+        :return: The hidden states before the first step of an episode, (B, hidden_size) float
         """
         return th.zeros(n_envs, self.hidden_size, device=self.n_updates.device)
 
     def is_predicted(self, episode_starts: th.Tensor) -> th.Tensor:
         """
-        :param episode_starts: (T, B) bool
-        :return: (T - 1, B) bool, of which rows after the first, which nothing predicted, the error counts: not of what comes
-            after the end of an episode
+        :param episode_starts: Whether an episode begins with each row, (T, B) bool
+        :return: Whether each row after the first has a prediction, (T - 1, B) bool; first rows of episodes have none
         """
         return ~episode_starts[1:]
 
     def intrinsic_rewards(self, errors: th.Tensor, episode_starts: th.Tensor) -> th.Tensor:
         """
-        :param errors: (...) float, prediction error of each observation
-        :param episode_starts: (...) bool; a reset is no surprise, its reward is 0
-        :return: (...) float
+        :param errors: The prediction error of each observation, (...) float
+        :param episode_starts: Whether an episode begins with each observation, whose reward is then 0, (...) bool
+        :return: The intrinsic rewards, (...) float
         """
         return self.normalizer(errors).masked_fill(episode_starts, 0.0)

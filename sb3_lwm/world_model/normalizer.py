@@ -1,13 +1,13 @@
-"""Running statistics that live with the model's weights: saved, loaded and moved between devices like them."""
+"""Running statistics as buffers, which are saved, loaded and moved between devices with the model's weights."""
 
 from typing import Any
 
 import torch as th
 from torch import nn
 
-# How the deviation of the prediction errors is averaged
+# The averages of the standard deviation of the prediction errors
 NORMALIZERS = ("moving", "long-run")
-# The squares of millions of values of this size have a sum in single precision
+# Single precision can represent the sum of the squares of millions of values of this size
 LARGEST_VALUE = 1e16
 
 
@@ -20,10 +20,10 @@ class IntrinsicRewardNormalizer(nn.Module):
     batches so far, so that the rewards shrink with the errors (as those of RND, Burda et al. 2019, section 2.4).
 
     :param scale: The factor of the normalised errors
-    :param clip: The bound of the normalised errors, in standard deviations; None for none
+    :param clip: The bound of the normalised errors, in standard deviations; None for no clipping
     :param momentum: The weight of the old average, in [0, 1)
     :param kind: The average of the standard deviation, ``"moving"`` or ``"long-run"``
-    :raises ValueError: If there is no such kind
+    :raises ValueError: If the kind does not exist
     """
 
     mean: th.Tensor
@@ -41,18 +41,18 @@ class IntrinsicRewardNormalizer(nn.Module):
         self.is_long_run = kind == "long-run"
         self.register_buffer("mean", th.zeros(()))
         self.register_buffer("std", th.ones(()))
-        # 1 after the first batch; float, as SB3's other weights are
+        # 1 after the first batch; float like SB3's other weights
         self.register_buffer("initialized", th.zeros(()))
         if self.is_long_run:
             self.register_buffer("n_batches", th.zeros(()))
 
     def update(self, errors: th.Tensor, counted: th.Tensor | None = None) -> None:
         """
-        Update the averages by a training batch. A batch of a single error has no deviation and changes nothing. No value is
-        read back from a GPU.
+        Update the averages by a training batch. A batch of a single error has no deviation and is ignored. No value is read
+        back from a GPU.
 
-        :param errors: Prediction errors of any shape, float
-        :param counted: Whether each of them counts, bool of the same shape; by default all do
+        :param errors: The prediction errors, float of any shape
+        :param counted: Whether each error counts, bool of the same shape; by default all count
         """
         counted = th.ones_like(errors) if counted is None else counted.to(errors.dtype)
         count = counted.sum()
@@ -69,15 +69,15 @@ class IntrinsicRewardNormalizer(nn.Module):
         self.initialized.clamp_(min=is_batch)
 
     def restart(self) -> None:
-        """Let the next batch set the averages, as the first one did."""
+        """Replace the averages by those of the next batch, as for the first batch."""
         self.initialized.zero_()
         if self.is_long_run:
             self.n_batches.zero_()
 
     def forward(self, errors: th.Tensor) -> th.Tensor:
         """
-        :param errors: any shape, float
-        :return: intrinsic rewards, same shape
+        :param errors: The prediction errors, float of any shape
+        :return: The intrinsic rewards, of the same shape
         """
         rewards = (errors - self.mean) / self.std.clamp(min=1e-8)
         if self.clip is not None:
@@ -87,11 +87,11 @@ class IntrinsicRewardNormalizer(nn.Module):
 
 class RunningStandardizer(nn.Module):
     """
-    Standardises real-valued observations by their mean and variance so far (Chan et al. 1979, as VecNormalize does). Values
-    beyond 1e16 count as 1e16, since the sum of their squares would not be a single-precision number.
+    Standardises real-valued observations by their mean and variance so far (Chan et al. 1979, as in VecNormalize). Values
+    are clipped to 1e16 in magnitude, since the sum of their squares would overflow in single precision.
 
-    :param size: number of dimensions
-    :param clip: bound in standard deviations
+    :param size: The number of dimensions
+    :param clip: The bound of the results, in standard deviations
     """
 
     mean: th.Tensor
@@ -104,15 +104,15 @@ class RunningStandardizer(nn.Module):
         self.clip = clip
         self.register_buffer("mean", th.zeros(size))
         self.register_buffer("variance", th.ones(size))
-        # with what single precision cannot add to it: some devices (MPS) have no double precision
+        # the count, and the part of it that single precision cannot add; some devices (MPS) have no double precision
         self.register_buffer("count", th.zeros(()))
         self.register_buffer("count_rest", th.zeros(()))
 
     def update(self, values: th.Tensor) -> None:
-        """:param values: (N, size) float, a training batch"""
+        """:param values: A training batch, (N, size) float"""
         values = values.clamp(-LARGEST_VALUE, LARGEST_VALUE)
         mean = values.mean(dim=0)
-        # two plain passes: th.var_mean takes many times as long, and the difference keeps a large mean out of the squares
+        # two passes, because th.var_mean is many times slower; the subtraction first avoids large squares
         variance = values.sub_(mean).square_().mean(dim=0)
         self._add_to_count(len(values))
         weight = len(values) / self.count
@@ -130,15 +130,15 @@ class RunningStandardizer(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         count = state_dict.get(f"{prefix}count")
         if count is not None and f"{prefix}count_rest" not in state_dict:
-            # saved when the count had double precision
+            # saved by a version with a count in double precision
             state_dict[f"{prefix}count_rest"] = count - count.float()
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, values: th.Tensor) -> th.Tensor:
         """
-        :param values: (..., size) float
-        :return: standardised values, same shape
+        :param values: The observations, (..., size) float
+        :return: The standardised values, of the same shape
         """
-        # a copy, on which the rest works in place
+        # a copy, which the following operations change in place
         values = values.clamp(-LARGEST_VALUE, LARGEST_VALUE)
         return values.sub_(self.mean).div_(th.sqrt(self.variance + 1e-8)).clamp_(-self.clip, self.clip)

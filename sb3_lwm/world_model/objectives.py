@@ -1,4 +1,4 @@
-"""What the encoder of images learns from: W-MSE, inverse dynamics, contrastive prediction, or nothing."""
+"""Training objectives of the encoder of images: W-MSE, inverse dynamics, contrastive prediction, or none."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,22 +17,22 @@ from sb3_lwm.world_model.whitening import whiten
 # LWM, section 5.2, for images of 84 x 84 pixels
 MAX_SHIFT = 4
 
-# (N, C, H, W) -> (N, Z) float
+# A function from (N, C, H, W) frames to (N, Z) float embeddings
 Encoder = Callable[[th.Tensor], th.Tensor]
 
 
 class EncoderObjective(nn.Module, ABC):
     """
-    A loss that shapes the encoder. Layers that only the loss needs are parameters of the objective.
+    A loss for the encoder. Layers that only the loss needs are parameters of the objective.
 
-    :param latent_size: ``Z``
+    :param latent_size: The size of a latent, ``Z``
     :param actions: The encoder of the actions
-    :param batch_size: windows of an update
-    :param sequence_length: rows of a window, ``T``
-    :raises ValueError: if there is no window, or no second row in it
+    :param batch_size: The number of windows of an update
+    :param sequence_length: The number of rows of a window, ``T``
+    :raises ValueError: If ``batch_size`` is less than 1 or ``sequence_length`` less than 2
     """
 
-    # whether there is a loss at all
+    # whether the objective has a loss
     trains_encoder: ClassVar[bool] = True
 
     def __init__(self, latent_size: int, actions: ActionEncoder, batch_size: int, sequence_length: int) -> None:
@@ -45,19 +45,19 @@ class EncoderObjective(nn.Module, ABC):
         self.actions = actions
         self.batch_size = batch_size
         self.sequence_length = sequence_length
-        # an agent puts its own here; None for PyTorch's global one
+        # an agent replaces it with its own generator; None for PyTorch's global one
         self.generator: th.Generator | None = None
 
     @abstractmethod
     def loss(self, encoder: Encoder, frames: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
         """
-        Every window must lie within one episode; the objective cannot tell, the replay buffer sees to it.
+        Compute the loss. Every window must lie within one episode, which the objective does not check.
 
-        :param encoder: from (N, C, H, W) frames to (N, Z) float embeddings; gets the gradient
-        :param frames: (T, B, C, H, W) uint8, consecutive frames
-        :param actions: (T, B, *action shape), the actions taken at each frame; the last row's is not used
-        :return: () float loss, and () float tensors without gradient to log
-        :raises ValueError: if ``T`` is not ``sequence_length``
+        :param encoder: The encoder, from (N, C, H, W) frames to (N, Z) float embeddings, which gets the gradient
+        :param frames: Consecutive frames, (T, B, C, H, W) uint8
+        :param actions: The actions taken at each frame, (T, B, *action shape); those of the last row are not used
+        :return: The loss, float of shape (), and the values to log, float of shape () without gradient
+        :raises ValueError: If ``T`` is not ``sequence_length``
         """
 
     def _check(self, frames: th.Tensor) -> None:
@@ -67,18 +67,18 @@ class EncoderObjective(nn.Module, ABC):
 
 class WMSEObjective(EncoderObjective):
     """
-    Frames that are near in time shall be near in the latent space (LWM, section 4.1; Ermolov et al. 2021, W-MSE).
+    Loss that brings frames close in time close together in the latent space (LWM, section 4.1; Ermolov et al. 2021, W-MSE).
 
     Each window gives a pair, its first frame and the one ``k`` steps later, ``k`` uniform in ``[1, sequence_length)``. Both
     frames are shifted, each by its own random number of pixels on either axis. All embeddings are whitened together; the loss
-    is the squared distance of a pair's two, averaged over pairs and dimensions: 0 for equal embeddings, about 2 for
-    unrelated ones.
+    is the squared distance between the two of a pair, averaged over pairs and dimensions: 0 for equal embeddings, about 2
+    for unrelated ones.
 
-    :param latent_size: ``Z``
+    :param latent_size: The size of a latent, ``Z``
     :param actions: The encoder of the actions, not used
-    :param batch_size: number of pairs
-    :param sequence_length: 1 + the largest distance of the frames of a pair
-    :param max_shift: in pixels; by default 4, and 0 for images under 36 pixels, whose pixels may be the cells of a grid
+    :param batch_size: The number of pairs
+    :param sequence_length: 1 + the largest distance in time between the frames of a pair
+    :param max_shift: The largest shift in pixels; by default 4, or 0 for images under 36 pixels, which may be grid cells
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class WMSEObjective(EncoderObjective):
         self.max_shift = max_shift
 
     def loss(self, encoder: Encoder, frames: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
-        """See :meth:`EncoderObjective.loss`; logs 1 as ``ill_conditioned`` if the embeddings could not be whitened as such."""
+        """See :meth:`EncoderObjective.loss`; logs ``ill_conditioned``, 1 if whitening the embeddings needed noise."""
         self._check(frames)
         windows = th.arange(frames.shape[1], device=frames.device)
         steps = th.randint(1, self.sequence_length, windows.shape, generator=self.generator, device=frames.device)
@@ -108,14 +108,14 @@ class WMSEObjective(EncoderObjective):
 
 class InverseDynamicsObjective(EncoderObjective):
     """
-    Which action led from a frame to the next? ``(z_t, z_{t+1}) -> ReLU -> Linear, ReLU, Linear``, cross-entropy (LWM,
-    section 5.2, the encoder of Pathak et al. 2017).
+    Classification of the action between two consecutive frames: ``(z_t, z_{t+1}) -> ReLU -> Linear, ReLU, Linear``,
+    cross-entropy (LWM, section 5.2, the encoder of Pathak et al. 2017).
 
-    :param latent_size: ``Z``
+    :param latent_size: The size of a latent, ``Z``
     :param actions: The encoder of the actions
-    :param batch_size: number of windows
-    :param sequence_length: every two consecutive rows are a pair
-    :param hidden_size: of the classifier
+    :param batch_size: The number of windows
+    :param sequence_length: The number of rows of a window, in which every two consecutive rows are a pair
+    :param hidden_size: The size of the classifier's hidden layer
     """
 
     def __init__(
@@ -141,16 +141,17 @@ class InverseDynamicsObjective(EncoderObjective):
 
 class CPCObjective(EncoderObjective):
     """
-    Which of the batch's embeddings comes next? (LWM, section 5.2; van den Oord et al. 2018, contrastive predictive coding.)
+    Contrastive predictive coding: the next embedding is selected from those of the batch (LWM, section 5.2; van den Oord et
+    al. 2018).
 
     A GRU over ``(ReLU(z_t), one-hot a_t)`` and a linear layer predict ``z_{t+1}``; its dot products with all ``T * B``
-    embeddings of the batch are the logits of a cross-entropy. The last row of a window predicts nothing.
+    embeddings of the batch are the logits of a cross-entropy. The last row of a window has no prediction.
 
-    :param latent_size: ``Z``
+    :param latent_size: The size of a latent, ``Z``
     :param actions: The encoder of the actions
-    :param batch_size: number of windows
-    :param sequence_length: rows of a window
-    :param gru_hidden_size: size of the memory
+    :param batch_size: The number of windows
+    :param sequence_length: The number of rows of a window
+    :param gru_hidden_size: The size of the GRU's hidden state
     """
 
     def __init__(
@@ -166,26 +167,26 @@ class CPCObjective(EncoderObjective):
         self.head = nn.Linear(gru_hidden_size, latent_size)
 
     def loss(self, encoder: Encoder, frames: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
-        """See :meth:`EncoderObjective.loss`; logs how often the right one is first, as ``accuracy``."""
+        """See :meth:`EncoderObjective.loss`; logs the ``accuracy``, how often the correct embedding has the largest logit."""
         self._check(frames)
         candidates = encoder(frames.flatten(0, 1))
         latents = candidates.unflatten(0, frames.shape[:2])
         one_hot = self.actions(actions[:-1]).to(latents.dtype)
         memories, _ = self.memory(th.cat((latents[:-1].relu(), one_hot), dim=-1))
         logits = self.head(memories).flatten(0, 1) @ candidates.t()
-        # the embedding after row (t, b) is B candidates further
+        # the embedding after that of row (t, b) is B candidates later
         targets = th.arange(frames.shape[1], len(candidates), device=logits.device)
         return _cross_entropy(logits, targets)
 
 
 class RandomObjective(EncoderObjective):
     """
-    The encoder stays as it was initialised (LWM, section 5.2).
+    No objective: the encoder keeps its random initial weights (LWM, section 5.2).
 
-    :param latent_size: ``Z``, not used
+    :param latent_size: The size of a latent, ``Z``, not used
     :param actions: The encoder of the actions, not used
-    :param batch_size: not used
-    :param sequence_length: not used
+    :param batch_size: The number of windows, not used
+    :param sequence_length: The number of rows of a window, not used
     """
 
     trains_encoder = False
@@ -194,8 +195,8 @@ class RandomObjective(EncoderObjective):
         super().__init__(latent_size, actions, batch_size, sequence_length)
 
     def loss(self, encoder: Encoder, frames: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
-        """:raises RuntimeError: always"""
-        raise RuntimeError("A random encoder has no loss: ask for trains_encoder before an update.")
+        """:raises RuntimeError: Always"""
+        raise RuntimeError("A random encoder has no loss: check trains_encoder before an update.")
 
 
 OBJECTIVES: dict[str, type[EncoderObjective]] = {
@@ -208,12 +209,12 @@ OBJECTIVES: dict[str, type[EncoderObjective]] = {
 
 def make_objective(name: str, latent_size: int, actions: ActionEncoder, **kwargs: Any) -> EncoderObjective:
     """
-    :param name: a key of ``OBJECTIVES``
-    :param latent_size: ``Z``
+    :param name: A key of ``OBJECTIVES``
+    :param latent_size: The size of a latent, ``Z``
     :param actions: The encoder of the actions
-    :param kwargs: ``batch_size``, ``sequence_length`` and what else the objective takes
-    :return: the objective
-    :raises ValueError: if there is none of this name
+    :param kwargs: The other keyword arguments of the objective, such as ``batch_size`` and ``sequence_length``
+    :return: The objective
+    :raises ValueError: If no objective has this name
     """
     if name not in OBJECTIVES:
         raise ValueError(f"Unknown objective of the encoder '{name}': choose one of {', '.join(OBJECTIVES)}.")
@@ -221,6 +222,6 @@ def make_objective(name: str, latent_size: int, actions: ActionEncoder, **kwargs
 
 
 def _cross_entropy(logits: th.Tensor, targets: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
-    """Return () float mean cross-entropy, and the accuracy to log."""
+    """Return the mean cross-entropy, float of shape (), and the accuracy to log."""
     accuracy = (logits.detach().argmax(dim=-1) == targets).float().mean()
     return functional.cross_entropy(logits, targets), {"accuracy": accuracy}

@@ -11,15 +11,15 @@ class LatentPredictor(nn.Module):
     """
     ``(z_t, one-hot a_t) -> Linear -> GRU -> Linear, ReLU, Linear -> z'_{t+1}`` (LWM, section 4.2).
 
-    :param latent_size: ``Z``
+    :param latent_size: The size of a latent, ``Z``
     :param actions: The encoder of the actions
-    :param binary: (Z,) bool, dimensions that are predicted as a probability (sigmoid)
-    :param input_size: size of the first layer
-    :param input_activation_fn: after the first layer
-    :param gru_hidden_size: size of the memory
-    :param head_size: size of the layer after the memory
-    :param cross_entropy: whether probabilities learn from the cross-entropy; if False from the squared error, whose gradient
-        vanishes where the sigmoid is sure of what is wrong, so that such an error may stay for ever
+    :param binary: Whether each dimension is predicted as a probability (sigmoid), (Z,) bool
+    :param input_size: The size of the first layer
+    :param input_activation_fn: The activation function after the first layer
+    :param gru_hidden_size: The size of the hidden state
+    :param head_size: The size of the layer after the GRU
+    :param cross_entropy: Whether probabilities learn from the cross-entropy; if False from the squared error, whose gradient
+        vanishes where the sigmoid saturates at a wrong value, so that such an error may never be corrected
     """
 
     binary: th.Tensor
@@ -50,12 +50,12 @@ class LatentPredictor(nn.Module):
         self, latents: th.Tensor, actions: th.Tensor, hidden: th.Tensor, resets: th.Tensor
     ) -> tuple[th.Tensor, th.Tensor]:
         """
-        :param latents: (T, B, Z) float
-        :param actions: (T, B, *action shape), the actions taken there
-        :param hidden: (B, gru_hidden_size) float, memory before the first step
-        :param resets: (T, B) bool, the memory is zeroed before this step
-        :return: (T, B, Z) float, of which :meth:`expected_latents` makes the expected next latents; (B, gru_hidden_size)
-            float, memory after the last step
+        :param latents: The latents, (T, B, Z) float
+        :param actions: The actions taken at these latents, (T, B, *action shape)
+        :param hidden: The hidden states before the first step, (B, gru_hidden_size) float
+        :param resets: Whether the hidden state is set to zero before each step, (T, B) bool
+        :return: The outputs, (T, B, Z) float, which :meth:`expected_latents` turns into predictions of the next latents; and
+            the hidden states after the last step, (B, gru_hidden_size) float
         """
         inputs = th.cat((latents, self.actions(actions).to(latents.dtype)), dim=-1)
         memories = self.memory(self.embedding(inputs), hidden, resets)
@@ -63,8 +63,8 @@ class LatentPredictor(nn.Module):
 
     def expected_latents(self, outputs: th.Tensor) -> th.Tensor:
         """
-        :param outputs: (..., Z) float, of :meth:`forward`
-        :return: (..., Z) float, probabilities where the latents are binary
+        :param outputs: The outputs of :meth:`forward`, (..., Z) float
+        :return: The predicted latents, (..., Z) float, probabilities where the latents are binary
         """
         if self.all_binary:
             return outputs.sigmoid()
@@ -72,10 +72,10 @@ class LatentPredictor(nn.Module):
 
     def errors_and_losses(self, outputs: th.Tensor, latents: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """
-        :param outputs: (..., Z) float, of :meth:`forward`
-        :param latents: (..., Z) float, the observed latents
-        :return: (...) float, prediction errors without gradient, see :func:`prediction_errors`; and (...) float, training
-            losses with gradient, the mean over the dimensions of the same squared errors, of the cross-entropy for
+        :param outputs: The outputs of :meth:`forward`, (..., Z) float
+        :param latents: The observed latents, (..., Z) float
+        :return: The prediction errors, (...) float without gradient, see :func:`prediction_errors`; and the training losses,
+            (...) float with gradient, the mean over the dimensions of the same squared errors, or of the cross-entropy for
             probabilities
         """
         squares = squared_errors(latents, self.expected_latents(outputs))
@@ -89,9 +89,9 @@ class LatentPredictor(nn.Module):
 
 def squared_errors(latents: th.Tensor, predicted_latents: th.Tensor) -> th.Tensor:
     """
-    :param latents: (..., Z) float
-    :param predicted_latents: (..., Z) float
-    :return: (..., Z) float
+    :param latents: The observed latents, (..., Z) float
+    :param predicted_latents: The predicted latents, (..., Z) float
+    :return: The squared errors, (..., Z) float
     """
     return nn.functional.mse_loss(predicted_latents, latents, reduction="none")
 
@@ -100,8 +100,8 @@ def prediction_errors(latents: th.Tensor, predicted_latents: th.Tensor) -> th.Te
     """
     ``e = mean over dimensions of (z - z')^2`` (LWM, eq. 3).
 
-    :param latents: (..., Z) float
-    :param predicted_latents: (..., Z) float
-    :return: (...) float
+    :param latents: The observed latents, (..., Z) float
+    :param predicted_latents: The predicted latents, (..., Z) float
+    :return: The prediction errors, (...) float
     """
     return squared_errors(latents, predicted_latents).mean(dim=-1)

@@ -22,20 +22,20 @@ class WindowSampler(Protocol):
         :param batch_size: The number of windows, ``B``
         :param sequence_length: The number of rows of a window, ``T``
         :param within_episode: Whether each window must lie inside one episode
-        :return: (T, B) rows
+        :return: The (T, B) rows
         """
 
 
 class WorldModelTrainer:
     """
-    Updates of a :class:`LatentWorldModel`: pretraining, one update per batch, and the intrinsic reward of a batch
-    (LWM, section 4). The caller draws the batches and decides when to train.
+    Trains a :class:`LatentWorldModel`, by a pretraining and then by one update per batch, and adds the intrinsic reward to
+    batches (LWM, section 4). The caller draws the batches and decides when to train.
 
     :param world_model: The world model to train
     :param optimizer: The optimizer of the predictor
     :param encoder_optimizer: The optimizer of the image encoders and their objectives; None if no encoder is trained
     :param learning_rate: The learning rate of both optimizers
-    :param finite_guard: The guard that refuses losses and gradients that are not finite
+    :param finite_guard: The check for losses and gradients that are not finite
     """
 
     def __init__(
@@ -54,29 +54,29 @@ class WorldModelTrainer:
         self._has_warned_of_episodes = False
         # the factor with which intrinsic rewards are added to the rewards of the environment
         self.reward_factor = 1.0
-        # of the last updates, see take_scalars
+        # the scalars of the last updates, see take_scalars
         self.scalars: dict[str, th.Tensor] = {}
 
     @property
     def encoder_window(self) -> int:
-        """:return: The number of rows of the longest window that an encoder update draws, 0 if no encoder is trained"""
+        """:return: The number of rows of the longest window of an encoder update, 0 if no encoder is trained"""
         objectives = self.world_model.encoder_objectives().values()
         return max((objective.sequence_length for objective in objectives), default=0)
 
     def warn_of_short_episodes(self) -> None:
-        """Warn, the first time, that there is no window to update the encoder of images on."""
+        """Warn, once, that the episodes are too short for the windows of the encoder of images."""
         if self._has_warned_of_episodes:
             return
         self._has_warned_of_episodes = True
         warnings.warn(
             f"The encoder of images learns from windows of {self.encoder_window} consecutive observations inside one episode, "
-            "and there are none: its updates are left out until there are. For shorter windows pass "
+            "and there are none: its updates are skipped until there are. For shorter windows pass "
             "world_model_kwargs={'encoder_objective_kwargs': {'sequence_length': 2}}.",
             stacklevel=2,
         )
 
     def take_scalars(self) -> dict[str, th.Tensor]:
-        """:return: The scalars of the updates since the last call, () tensors by the name under which they are logged"""
+        """:return: The scalars of the updates since the last call, tensors of shape () by their names in the log"""
         scalars, self.scalars = self.scalars, {}
         return scalars
 
@@ -97,12 +97,13 @@ class WorldModelTrainer:
 
         :param sample_windows: The function that draws the windows
         :param n_updates: The total number of predictor updates
-        :param n_encoder_updates: The total number of encoder updates, where there are images
+        :param n_encoder_updates: The total number of encoder updates; not used if no encoder is trained
         :param batch_size: The number of windows of a predictor update
         :param sequence_length: The number of rows of such a window
-        :param before_update: A function that is called before each update
-        :param verbose: 0: a progress bar on a terminal only, 1: a progress bar and a line of results always
-        :param shows_progress: Whether there may be a progress bar at all
+        :param before_update: The function to call before each update
+        :param verbose: The verbosity level: 0 shows a progress bar on a terminal only, 1 always shows it, and prints a line
+            of results
+        :param shows_progress: Whether progress bars are allowed
         :raises NonFiniteError: If a loss or its gradient is not finite
         """
         encoder_updates = n_encoder_updates - int(self.world_model.n_encoder_updates) if self.encoder_window else 0
@@ -116,7 +117,7 @@ class WorldModelTrainer:
             before_update()
             self.update(sample_windows(batch_size, sequence_length))
 
-        # a log file has no use for a bar, but it should show where the time went
+        # without verbose only a terminal shows the bar (None); with it also a log file does, to account for the time
         hidden = True if not shows_progress else None if verbose == 0 else False
         self._repeat(update_encoder, encoder_updates, "Pretraining the encoder", "encoder_loss", verbose, hidden)
         self._repeat(update, updates, "Pretraining the world model", "loss", verbose, hidden)
@@ -142,7 +143,7 @@ class WorldModelTrainer:
             print(f"{description}: loss {first:.4g} in the first {part} updates, {last:.4g} in the last {part} of {n_updates}")
 
     def _restart_averages(self, samples: SequenceSamples) -> None:
-        """Forget the errors at the beginning of the pretraining, which are many times those at its end."""
+        """Drop the errors of the beginning of the pretraining, which are many times larger than those of its end."""
         with th.no_grad():
             errors, _ = self.world_model.sequence_errors(samples)
         self.world_model.normalizer.restart()
@@ -175,7 +176,7 @@ class WorldModelTrainer:
 
         The prediction errors are those of the model before the update, so that the batch is predicted only once.
 
-        :param samples: (T, B) rows of the replay buffer
+        :param samples: The (T, B) rows of the replay buffer
         :return: The samples with intrinsic rewards, see :meth:`relabel`
         :raises NonFiniteError: If the loss or its gradient is not finite
         """
@@ -187,7 +188,7 @@ class WorldModelTrainer:
         self.update_predictor(losses, predicted, samples.importance_weights)
         model.normalizer.update(errors[1:], predicted)
         relabelled = self._add_intrinsic_rewards(samples, errors)
-        # the prediction of the first row is as old as the sequence
+        # the first row is left out, since its stored prediction is as old as the sequence
         self.note_intrinsic_rewards(relabelled.intrinsic_rewards[1:])
         return relabelled
 
@@ -197,9 +198,9 @@ class WorldModelTrainer:
         """
         Make one predictor update.
 
-        :param losses: (T, B) float with gradient, see :meth:`LatentWorldModel.transition_errors`
-        :param counted: (T, B) bool, whether each of them counts; by default all do
-        :param importance_weights: (B,) float, the weights of the sequences; by default 1
+        :param losses: The training losses, (T, B) float with gradient, see :meth:`LatentWorldModel.transition_errors`
+        :param counted: Whether each loss counts, (T, B) bool; by default all count
+        :param importance_weights: The weights of the sequences, (B,) float; by default 1
         :raises NonFiniteError: If the loss or its gradient is not finite
         """
         counted = th.ones_like(losses, dtype=th.bool) if counted is None else counted
@@ -213,7 +214,7 @@ class WorldModelTrainer:
         """
         Add the statistics of a batch to :attr:`scalars`.
 
-        :param rewards: Intrinsic rewards of any shape, float
+        :param rewards: The intrinsic rewards, float of any shape
         """
         self.scalars |= {
             "n_updates": self.world_model.n_updates.long(),
@@ -228,9 +229,9 @@ class WorldModelTrainer:
         """
         Add the intrinsic rewards of the present model to a batch, without an update.
 
-        :param samples: (T, B) rows of the replay buffer
-        :return: The samples with ``intrinsic_rewards`` of each observation, and with ``rewards`` to which the intrinsic
-            reward of the observation that follows each action was added, times :attr:`reward_factor`
+        :param samples: The (T, B) rows of the replay buffer
+        :return: The samples with the ``intrinsic_rewards`` of each observation, and with ``rewards`` to which the intrinsic
+            reward of the observation after each action, times :attr:`reward_factor`, was added
         """
         with th.no_grad():
             errors, _ = self.world_model.sequence_errors(samples)
@@ -249,7 +250,7 @@ class WorldModelTrainer:
 
     def _step(self, optimizer: th.optim.Optimizer, loss: th.Tensor, term: str) -> None:
         """Make one optimizer step, unless the loss or its gradient is not finite."""
-        # a loaded optimizer brings its old learning rate along
+        # a loaded optimizer still has its old learning rate
         update_learning_rate(optimizer, self.learning_rate)
         remedy = f"lower world_model_learning_rate (now {self.learning_rate}) or scale the observations"
         self.finite_guard.backward(optimizer, loss, term, remedy)

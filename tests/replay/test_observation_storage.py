@@ -279,7 +279,7 @@ def test_storage_for_each_device_and_compression() -> None:
 
 
 def test_unknown_storages_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="storage_device='attic' is no device: use 'cpu' or 'cuda'"):
+    with pytest.raises(ValueError, match="storage_device='attic' is not a device: use 'cpu' or 'cuda'"):
         check_storage("attic", None)
     with pytest.raises(ValueError, match="compression='zip': use None or one of 'zstd'"):
         check_storage("cpu", "zip")

@@ -125,7 +125,7 @@ def test_folder_with_states_of_another_training_is_refused(tmp_path: Path) -> No
 
     model = make_model().learn(100, callback())
     for other, keep in ((make_model(), False), (model, True)):
-        with pytest.raises(ValueError, match=r"holds the states of another training, state_64 is the newest: go on with it"):
+        with pytest.raises(ValueError, match=r"holds the states of another training, state_64 is the newest: continue that"):
             other.learn(100, callback(), reset_num_timesteps=keep)
     resumed = LWMDQN.load_training_state(tmp_path, make_labyrinths(4), device="cpu")
     resumed.learn(100, callback(), reset_num_timesteps=False)

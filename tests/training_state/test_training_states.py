@@ -65,12 +65,12 @@ def _no_manifest(state: Path) -> str:
 def _other_format(state: Path) -> str:
     path = state / files.MANIFEST
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
-    return r"manifest\.json is of format 99.*resume with the version that wrote it"
+    return r"manifest\.json has format 99.*resume with the version that wrote it"
 
 
 def _foreign(state: Path) -> str:
     (state / files.MANIFEST).write_text('{"kind": "holiday pictures"}')
-    return r"manifest\.json is of something else"
+    return r"manifest\.json is not the manifest of a training state"
 
 
 @pytest.mark.parametrize("spoil", [_cut, _remove, _no_manifest, _other_format, _foreign])
@@ -78,7 +78,7 @@ def test_older_state_replaces_a_spoilt_one(spoil: Any, states: Path, tmp_path: P
     folder = tmp_path / "states"
     shutil.copytree(states, folder)
     message = spoil(folder / "state_160")
-    with pytest.warns(UserWarning, match=rf"{message}.* An older state is taken, state_80"):
+    with pytest.warns(UserWarning, match=rf"{message}.* An older state is used, state_80"):
         model = LWMDQN.load_training_state(folder, make_labyrinths(4), device="cpu")
     assert model.num_timesteps == 80 and model.last_training_state == folder / "state_80"
     continue_training(model)
@@ -97,7 +97,7 @@ def test_states_of_version_0_1_are_refused(states: Path, tmp_path: Path) -> None
     content = json.loads(manifest.read_text())
     assert content["format"] == files.FORMAT == 2
     manifest.write_text(json.dumps({**content, "format": 1}))
-    message = r"is of format 1, this version of sb3-lwm reads format 2: resume with the version that wrote it"
+    message = r"has format 1, this version of sb3-lwm reads format 2: resume with the version that wrote it"
     for path in (state, tmp_path):
         with pytest.raises(ValueError, match=rf"has no complete training state: .*manifest\.json {message}"):
             LWMDQN.load_training_state(path, make_labyrinths(4))

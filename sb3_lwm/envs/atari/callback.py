@@ -9,10 +9,10 @@ from sb3_lwm.envs.atari.vec_env import AtariVecEnv
 
 def record_coverage(model: BaseAlgorithm) -> None:
     """
-    Record what the players of an :class:`~sb3_lwm.AtariVecEnv` have seen, for the next dump of the logger: the mean of the
+    Record the coverage of the games of an :class:`~sb3_lwm.AtariVecEnv` for the next dump of the logger: the mean of the
     last games (``rollout/rooms_mean``, ``rollout/cells_mean``, ``rollout/keys_mean``, ``rollout/doors_mean``) and the number
     in the whole training (``rollout/rooms_total``, ``rollout/cells_total``, ``rollout/keys_total``, ``rollout/doors_total``).
-    Nothing is recorded for other environments, nor for games that are not followed (``ram_envs``) or not known.
+    Nothing is recorded for other environments, for games without a shadow (``ram_envs``), or for unknown games.
 
     :param model: The algorithm, with its environments
     """
@@ -28,7 +28,7 @@ def record_coverage(model: BaseAlgorithm) -> None:
 
 
 class CoverageCallback(BaseCallback):
-    """Logs what the players of an :class:`~sb3_lwm.AtariVecEnv` have seen, see :func:`record_coverage`."""
+    """Logs the coverage of the games of an :class:`~sb3_lwm.AtariVecEnv`, see :func:`record_coverage`."""
 
     def _on_step(self) -> bool:
         return True

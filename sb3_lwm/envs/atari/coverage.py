@@ -1,5 +1,5 @@
 """
-Where the player of an Atari game has been, by the console's memory: cells of 8 x 8 pixels in each room.
+The places that the player of an Atari game has visited, read from the console's memory: cells of 8 x 8 pixels in each room.
 
 Sources of the bytes: AtariARI (Anand et al. 2019, arXiv:1906.08226), and for Pitfall's scenes and Montezuma's keys Go-Explore
 (Ecoffet et al. 2021, arXiv:2004.12919). The tests move each player and compare the bytes with the screen.
@@ -23,7 +23,7 @@ FIELDS = ("steps", "env", "what", "room", "x", "y")
 
 
 class Position(NamedTuple):
-    """The bytes of the console's memory that hold where the player is; None where a game has no such byte."""
+    """The bytes of the console's memory that hold the player's position; None if a game does not have the byte."""
 
     room: int | None
     x: int | None
@@ -33,14 +33,14 @@ class Position(NamedTuple):
 
     def cell(self, ram: npt.NDArray[np.uint8]) -> Cell:
         """
-        :param ram: (128,) uint8, the console's memory, of :class:`~sb3_lwm.AtariVecEnv` or of any environment of ale-py
+        :param ram: The console's memory in :class:`~sb3_lwm.AtariVecEnv` or any environment of ale-py, (128,) uint8
         :return: The room, and the column and row of the cell in it, in the direction in which the bytes grow
         """
         room, x = (0 if byte is None else int(ram[byte]) for byte in (self.room, self.x))
         return room, x // CELL_SIZE, int(ram[self.y]) * self.lines // CELL_SIZE
 
 
-# By the name of the ROM. Pitfall's byte 1 is the register of random bits that draws a scene, each of the 255 by one value.
+# By the name of the ROM. Pitfall's byte 1 is a register of random bits, whose value determines one of the 255 scenes.
 POSITIONS = {
     "freeway": Position(None, None, 14),
     "frostbite": Position(None, 102, 100),
@@ -49,31 +49,31 @@ POSITIONS = {
     "private_eye": Position(92, 63, 86),
     "venture": Position(90, 85, 26, lines=2),
 }
-# The byte of what the player carries, and its bits that are keys
+# The byte of the carried objects, and the mask of its bits that are keys
 KEYS = {"montezuma_revenge": (65, 0b1110)}
 
 
 class _Game:
-    """What has been seen since the start of a game."""
+    """The counts since the start of a game."""
 
     def __init__(self, cells: Iterable[Cell] = (), n_keys: int = 0, keys: int = 0, doors: int = 0) -> None:
         self.cells = set(cells)
-        # carried at present, taken, and used up
+        # the keys carried at present, the keys taken, and the doors opened with one
         self.n_keys, self.keys, self.doors = n_keys, keys, doors
 
 
 class Coverage:
     """
-    Counts what the players of some games that are played side by side have seen, in each game and over the whole training:
-    ``rooms``, ``cells``, and in Montezuma's Revenge ``keys`` that were taken and ``doors`` that were opened with one. Games of
-    other names than those of :data:`POSITIONS` count nothing, those without a byte for the room do not count ``rooms``.
+    Counts, in each of several parallel games and over the whole training, the visited ``rooms`` and ``cells``, and in
+    Montezuma's Revenge the ``keys`` that were taken and the ``doors`` that were opened with one. Nothing is counted in games
+    outside :data:`POSITIONS`, and no ``rooms`` in games without a byte for the room.
 
-    Everything that is new to the training, and every key and door, is a row of a file: the number of steps so far of all
-    games together, the number of the game, ``cell``, ``key`` or ``door``, and the cell.
+    Each cell at its first visit of the training, and each key and door, is a row of a file: the number of steps so far of
+    all games together, the number of the game, ``cell``, ``key`` or ``door``, and the cell.
 
     :param rom: The name of the ROM
     :param folder: The folder of the file ``discoveries.csv``, None for no file
-    :param override_existing: Whether a file of an earlier run is overwritten, or continued
+    :param override_existing: Whether a file of an earlier run is overwritten; if False it is continued
     """
 
     def __init__(self, rom: str, folder: str | Path | None = None, override_existing: bool = True) -> None:
@@ -86,7 +86,7 @@ class Coverage:
         self.counts = {"key": 0, "door": 0}
         self.steps = 0
         self.columns: tuple[str, ...] = ()
-        """The names of what is counted"""
+        """The names of the counts"""
         if self._position is not None:
             rooms = () if self._position.room is None else ("rooms",)
             self.columns = (*rooms, "cells", *(() if self._keys is None else ("keys", "doors")))
@@ -98,20 +98,20 @@ class Coverage:
 
     def begin(self, env: int, ram: npt.NDArray[np.uint8]) -> None:
         """
-        Start to count for a new game.
+        Start the counts of a new game.
 
         :param env: The number of the game
-        :param ram: (128,) uint8, the console's memory at its start
+        :param ram: The console's memory at the start, (128,) uint8
         """
         self._games[env] = _Game(n_keys=self._carried_keys(ram))
         self.visit(env, ram)
 
     def visit(self, env: int, ram: npt.NDArray[np.uint8]) -> None:
         """
-        Count what a game shows now.
+        Update the counts of a game after a step.
 
         :param env: The number of the game
-        :param ram: (128,) uint8, the console's memory
+        :param ram: The console's memory, (128,) uint8
         """
         if self._position is None:
             return
@@ -134,13 +134,13 @@ class Coverage:
     def of_game(self, env: int) -> dict[str, int]:
         """
         :param env: The number of a game
-        :return: What has been seen since its start, by the names of :attr:`columns`
+        :return: The counts since its start, by the names of :attr:`columns`
         """
         game = self._games[env]
         return self._select(game.cells, game.keys, game.doors)
 
     def of_training(self) -> dict[str, int]:
-        """:return: What has been seen in the whole training, by the names of :attr:`columns`"""
+        """:return: The counts of the whole training, by the names of :attr:`columns`"""
         return self._select(self.cells, self.counts["key"], self.counts["door"])
 
     def _select(self, cells: set[Cell], keys: int, doors: int) -> dict[str, int]:
@@ -149,9 +149,9 @@ class Coverage:
 
     def end_step(self, n_steps: int) -> None:
         """
-        Write what the last step has shown to the file.
+        Write the discoveries of the last step to the file.
 
-        :param n_steps: The number of steps that all games have taken together
+        :param n_steps: The number of steps that all games have taken in it together
         """
         self.steps += n_steps
         if self._path is not None and self._found:
@@ -170,7 +170,7 @@ class Coverage:
 
     def set_state(self, state: dict[str, Any]) -> None:
         """
-        :param state: The result of :meth:`get_state`; rows that were written after it are cut off the file
+        :param state: The result of :meth:`get_state`; rows that were written after it are removed from the file
         """
         self._games = {env: _Game(_as_cells(cells), *others) for env, (cells, *others) in state["games"].items()}
         self.cells, self.counts = set(_as_cells(state["cells"])), dict(state["counts"])
@@ -182,7 +182,7 @@ class Coverage:
 
 
 def _as_array(cells: set[Cell]) -> npt.NDArray[np.int64]:
-    """Return (N, 3) int64."""
+    """Return the cells as an array (N, 3) int64."""
     return np.array(sorted(cells), dtype=np.int64).reshape(-1, 3)
 
 

@@ -1,4 +1,4 @@
-"""Which game a name means, and how ale-py is made to play it."""
+"""Atari games by their names, and the settings with which ale-py plays them."""
 
 import difflib
 from pathlib import Path
@@ -13,17 +13,17 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 
 SIDE = 84
-# Seeds and frame counts of ale-py are 32-bit integers.
+# Seeds and frame counts of ale-py are 32-bit integers
 INT32_SIZE = 2**31
 MINIMA = {"n_envs": 1, "max_episode_steps": 1, "frame_skip": 1, "noop_max": 0, "num_threads": 0, "ram_envs": 0}
 RENDER_MODES = (None, "rgb_array", "human")
 
-# What Gymnasium's Atari environment can do and the vectorised one cannot, and the values that are as good as absent.
+# Arguments of Gymnasium's Atari environment that the vectorised one does not have, and their values without effect
 _UNSUPPORTED = {"mode": None, "difficulty": None, "obs_type": "rgb", "continuous": False, "sound_obs": False}
 
 
 class AtariGame(NamedTuple):
-    """A game, and the settings that an environment's id stands for."""
+    """A game, and the settings that belong to an environment's id."""
 
     rom: str
     rom_path: Path
@@ -39,13 +39,13 @@ def find_game(
     """
     Look a game up.
 
-    :param game: id of a Gymnasium environment (``"ALE/Pong-v5"``, ``"PongNoFrameskip-v4"``), its specification, or the
+    :param game: The id of a Gymnasium environment (``"ALE/Pong-v5"``, ``"PongNoFrameskip-v4"``), its specification, or the
         name of a ROM (``"pong"``)
-    :param repeat_action_probability: of sticky actions; None for what the id says
-    :param full_action_space: all 18 actions; None for what the id says
-    :return: the game
-    :raises ValueError: If there is no such game, the emulator does not know its ROM, or the id stands for settings that the
-        vectorised environment does not have
+    :param repeat_action_probability: The probability of sticky actions; None for that of the id
+    :param full_action_space: Whether there are all 18 actions; None for the setting of the id
+    :return: The game
+    :raises ValueError: If the game does not exist, the emulator does not know its ROM, or the id has settings that the
+        vectorised environment does not support
     """
     if isinstance(game, str) and game in ale_py.roms.get_all_rom_ids():
         found = AtariGame(game, _rom_path(game), 0.0, False, None)
@@ -70,16 +70,16 @@ def start_games(
     game: AtariGame, n_envs: int, num_threads: int, max_frames: int, frame_skip: int, noop_max: int, life_loss_info: bool
 ) -> AtariVectorEnv:
     """
-    Start the emulators of ale-py, in the only modes in which they keep what SB3 needs.
+    Start the emulators of ale-py, in the only modes that return all the data that SB3 needs.
 
-    :param game: the game
-    :param n_envs: how many of it
-    :param num_threads: 0 for one a game, up to the number of cores
-    :param max_frames: frames of the steps after which a game is cut short
-    :param frame_skip: frames of a step
-    :param noop_max: a game begins with fewer frames of no-ops
-    :param life_loss_info: a lost life is reported as a termination
-    :return: ale-py's vectorised environment
+    :param game: The game
+    :param n_envs: The number of parallel games
+    :param num_threads: The number of threads; 0 for one per game, up to the number of cores
+    :param max_frames: The number of frames, without no-ops, after which a game is truncated
+    :param frame_skip: The number of frames of a step
+    :param noop_max: The upper bound, exclusive, of the number of frames of no-ops at the start of a game
+    :param life_loss_info: Whether a lost life is reported as a termination
+    :return: The vectorised environment of ale-py
     """
     return AtariVectorEnv(
         game.rom,
@@ -95,24 +95,24 @@ def start_games(
         stack_num=1,
         frameskip=frame_skip,
         noop_max=noop_max,
-        # episodic_life would start the whole game anew
+        # episodic_life would restart the whole game
         life_loss_info=life_loss_info,
         reward_clipping=False,
-        # FIRE is pressed by AtariVecEnv, in each life
+        # AtariVecEnv presses FIRE, in each life
         use_fire_reset=False,
     )
 
 
 def check_settings(settings: dict[str, Any]) -> None:
     """
-    :param settings: arguments of ``AtariVecEnv`` by name
-    :raises ValueError: if one is not in its range
+    :param settings: The arguments of ``AtariVecEnv`` by name
+    :raises ValueError: If an argument is out of its range
     """
     for name, minimum in MINIMA.items():
         value = settings[name]
         if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
             raise ValueError(f"{name} must be an integer of at least {minimum}, got {value!r}.")
-    # ale-py adds one to it
+    # ale-py adds 1 to the number of frames
     longest = (INT32_SIZE - 2) // settings["frame_skip"]
     if settings["max_episode_steps"] > longest:
         raise ValueError(f"max_episode_steps must be at most {longest}, got {settings['max_episode_steps']}.")
@@ -124,13 +124,13 @@ def check_settings(settings: dict[str, Any]) -> None:
 
 def check_actions(actions: npt.NDArray[Any], n_envs: int, meanings: list[str]) -> npt.NDArray[np.int64]:
     """
-    ale-py would wait for ever for a game with an unknown action.
+    Check actions, since ale-py would wait for ever for a game with an unknown action.
 
-    :param actions: what was given
-    :param n_envs: number of games
-    :param meanings: names of the actions
-    :return: a copy, (n_envs,) int64
-    :raises ValueError: if they have another shape or type, or one is out of range
+    :param actions: The actions to check
+    :param n_envs: The number of games
+    :param meanings: The names of the actions of the game
+    :return: A copy of the actions, (n_envs,) int64
+    :raises ValueError: If they have another shape or dtype, or one is out of range
     """
     array = np.asarray(actions)
     if array.shape != (n_envs,) or array.dtype.kind not in "iu":
@@ -145,7 +145,7 @@ def check_actions(actions: npt.NDArray[Any], n_envs: int, meanings: list[str]) -
 
 
 def _from_spec(spec: EnvSpec | None, name: str) -> AtariGame:
-    """Return the game."""
+    """Return the game of a specification; ``name`` is for the error message."""
     if spec is None or spec.kwargs.get("game") not in ale_py.roms.get_all_rom_ids():
         raise ValueError(f"There is no Atari game {name!r}. {_suggest(name)}")
     kwargs = spec.kwargs
@@ -171,7 +171,7 @@ def _rom_path(rom: str) -> Path:
 
 
 def _suggest(game: str) -> str:
-    """Return how names are written, and the nearest ones."""
+    """Return a sentence with the nearest names and the forms of names."""
     names = [spec.id for spec in gym.registry.values() if "ale_py" in str(spec.entry_point)]
     names += ale_py.roms.get_all_rom_ids()
     near = " or ".join(map(repr, difflib.get_close_matches(game, names, n=3, cutoff=0.5)))

@@ -1,4 +1,4 @@
-"""Play of an Atari game as data: frames, actions and the console's memory."""
+"""Episodes of an Atari game as data: frames, actions and the console's memory."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -11,15 +11,15 @@ from tqdm import tqdm
 from sb3_lwm.common.type_aliases import Play
 from sb3_lwm.envs.atari.games import find_game
 
-# a game ends here in Gymnasium's ALE/...-v5
+# The number of frames after which Gymnasium's ALE/...-v5 truncates a game
 MAX_FRAMES = 108_000
-# frame, action, memory, number of the episode
+# Frame, action, memory, number of the episode
 Row = tuple[np.ndarray, int, np.ndarray, int]
 Choice = Callable[[np.ndarray, bool], int | None]
 
 
 def check_packages() -> None:
-    """:raises ImportError: if OpenCV, which resizes the frames, is not installed; names the extra"""
+    """:raises ImportError: If OpenCV, which resizes the frames, is not installed; the message names the extra"""
     try:
         import cv2  # noqa: F401
     except ImportError as error:
@@ -28,11 +28,12 @@ def check_packages() -> None:
 
 def make_atari(game: str, render_mode: Literal["rgb_array"] | None = None) -> AtariWrapper:
     """
-    :param game: id of a Gymnasium environment, such as ``"ALE/Frostbite-v5"``, or the name of a ROM
-    :param render_mode: None, or ``"rgb_array"``
-    :return: 84x84 grey frames, every fourth, maximum of the last two; a lost life ends the episode, no sticky actions
-    :raises ValueError: if there is no such game
-    :raises ImportError: if OpenCV, which resizes the frames, is not installed
+    :param game: The id of a Gymnasium environment, such as ``"ALE/Frostbite-v5"``, or the name of a ROM
+    :param render_mode: The render mode, None or ``"rgb_array"``
+    :return: The environment without sticky actions: its observations are every fourth frame, grey, 84x84, the maximum of the
+        last two; a lost life ends the episode
+    :raises ValueError: If the game does not exist
+    :raises ImportError: If OpenCV, which resizes the frames, is not installed
     """
     check_packages()
     env = AtariEnv(
@@ -47,10 +48,11 @@ def make_atari(game: str, render_mode: Literal["rgb_array"] | None = None) -> At
 
 def play_game(env: AtariWrapper, seed: int, choose: Choice) -> Play:
     """
-    :param env: from :func:`make_atari`
-    :param seed: of the first reset; later ones go on with the same generator
-    :param choose: gives the action for an observation, (84, 84) uint8, the first of an episode or not; None ends the play
-    :return: what there was to see, the observation after the last action included
+    :param env: The environment, made by :func:`make_atari`
+    :param seed: The seed of the first reset; later ones continue the same generator
+    :param choose: The function that chooses the action, from the observation, (84, 84) uint8, and whether it is the first of
+        an episode; it returns None to stop
+    :return: The played episodes, with the observation after the last action
     """
     rows: list[Row] = []
     episode, is_start = 0, True
@@ -74,9 +76,9 @@ def play_game(env: AtariWrapper, seed: int, choose: Choice) -> Play:
 
 def as_play(rows: Sequence[Row], env: AtariWrapper) -> Play:
     """
-    :param rows: at least one
-    :param env: the game
-    :return: the rows as columns
+    :param rows: The rows, at least one
+    :param env: The environment
+    :return: The rows as columns
     """
     frames, actions, rams, episodes = (np.array(column) for column in zip(*rows, strict=True))
     return Play(frames, actions, rams, episodes, int(env.action_space.n))  # type: ignore[attr-defined]
@@ -84,10 +86,10 @@ def as_play(rows: Sequence[Row], env: AtariWrapper) -> Play:
 
 def play_randomly(game: str, n_frames: int, seed: int) -> Play:
     """
-    :param game: as for :func:`make_atari`
-    :param n_frames: the episode in which this many frames are reached is the last
-    :param seed: of the game and of the actions
-    :return: what uniformly random actions show
+    :param game: The id of an environment, or the name of a ROM
+    :param n_frames: The number of frames after which the present episode is the last
+    :param seed: The seed of the game and of the actions
+    :return: The episodes of uniformly random play
     """
     env = make_atari(game)
     env.action_space.seed(seed)
@@ -96,7 +98,7 @@ def play_randomly(game: str, n_frames: int, seed: int) -> Play:
 
         def choose(observation: np.ndarray, is_start: bool) -> int | None:
             nonlocal n_seen
-            # the last frame of the episode before counts, too
+            # at the start of an episode, the last frame of the one before is counted as well
             n_new = 1 + (is_start and n_seen > 0)
             n_seen += n_new
             bar.update(n_new)
@@ -107,8 +109,8 @@ def play_randomly(game: str, n_frames: int, seed: int) -> Play:
 
 def join(plays: Sequence[Play]) -> Play:
     """
-    :param plays: of one game, at least one
-    :return: all of their episodes, one after the other
+    :param plays: The parts to join, all of one game, at least one
+    :return: The episodes of all parts, one after the other
     """
     first = np.cumsum([0, *(play.episodes[-1] + 1 for play in plays[:-1])])
     episodes = np.concatenate([play.episodes + number for play, number in zip(plays, first, strict=True)])

@@ -1,20 +1,20 @@
 """
-Recorded play of an Atari game: not its frames, but the seed and the actions, from which they come back.
+Recordings of an Atari game: the seed and the actions, from which a replay computes the frames.
 
 A recording is a JSON file of a few kilobytes::
 
     {
       "format": "sb3-lwm Atari recording", "version": 1,
-      "game": "montezuma_revenge",        name of the ROM
-      "seed": 0,                          of the first reset
+      "game": "montezuma_revenge",        the name of the ROM
+      "seed": 0,                          the seed of the first reset
       "actions": [0, 0, 3, ...],          one for each step of four frames, numbers in the game's own set of actions
-      "action_meanings": ["NOOP", ...],   that set
-      "ram_sha256": "...",                of the console's memory at every observation, which a replay must show again
+      "action_meanings": ["NOOP", ...],   the names of this set
+      "ram_sha256": "...",                the checksum of the console's memory at every observation, for the replay
       "made_with": {"ale_py": "0.12.1", ...}
     }
 
-The environment is the one of :func:`~sb3_lwm.envs.atari.play.make_atari`: no sticky actions, up to 30 no-ops at the beginning,
-a lost life ends an episode.
+The environment is made by :func:`~sb3_lwm.envs.atari.play.make_atari`: no sticky actions, up to 30 no-ops at the beginning,
+and a lost life ends an episode.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ PACKAGES = ("ale_py", "gymnasium", "stable_baselines3")
 
 
 class Recording(NamedTuple):
-    """What a file holds; see the module."""
+    """The content of a recording's file; see the module."""
 
     game: str
     seed: int
@@ -49,11 +49,11 @@ class Recording(NamedTuple):
 
 def record(game: str, seed: int, actions: Sequence[int]) -> Recording:
     """
-    :param game: as for :func:`~sb3_lwm.envs.atari.games.find_game`
-    :param seed: of the first reset
-    :param actions: one for each step, at least one
-    :return: the recording of a game in which these actions are taken
-    :raises ValueError: if there is no action, or one that the game does not know
+    :param game: The id of an environment, or the name of a ROM, see :func:`~sb3_lwm.envs.atari.games.find_game`
+    :param seed: The seed of the first reset
+    :param actions: The action of each step, at least one
+    :return: The recording of a game with these actions
+    :raises ValueError: If there is no action, or one that the game does not have
     """
     rom, meanings = find_game(game).rom, _action_meanings(game)
     taken = tuple(int(action) for action in actions)
@@ -64,24 +64,24 @@ def record(game: str, seed: int, actions: Sequence[int]) -> Recording:
 
 def replay(recording: Recording) -> Play:
     """
-    :param recording: of a game
-    :return: what there was to see: an observation more than actions, and one more for each episode that ended
-    :raises ValueError: if the game does not come out as it was recorded
+    :param recording: The recording of a game
+    :return: The played episodes: one observation more than actions, and one more for each episode that has ended
+    :raises ValueError: If the replay differs from the recorded game
     """
     play = _play(recording.game, recording.seed, recording.actions)
     if _checksum(play) != recording.ram_sha256:
         present = {name: version(name) for name in PACKAGES}
         raise ValueError(
-            f"The recording of {recording.game} does not play as it did: the console's memory differs. It was made with "
-            f"{recording.made_with}, this is {present}: install those versions, or record anew."
+            f"The replay of {recording.game} differs from the recorded game in the console's memory. It was made with "
+            f"{recording.made_with}, the present versions are {present}: install those versions, or record the game again."
         )
     return play
 
 
 def save(recording: Recording, path: Path) -> None:
     """
-    :param recording: of a game
-    :param path: of the file, which appears when it is whole; its folder is made
+    :param recording: The recording of a game
+    :param path: The path of the file, which is written completely or not at all; its folder is created
     """
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps({**FORMAT, **recording._asdict()}) + "\n", encoding="utf-8")
@@ -89,18 +89,18 @@ def save(recording: Recording, path: Path) -> None:
 
 def load(path: Path, game: str | None = None) -> Recording:
     """
-    :param path: of a file that :func:`save` has written
-    :param game: that it must be of, as for :func:`~sb3_lwm.envs.atari.games.find_game`; None for any
-    :return: the recording; nothing is played yet
-    :raises FileNotFoundError: if there is no such file
-    :raises ValueError: if it is no recording, or of another game, or has actions that the game does not know
+    :param path: The path of a file that :func:`save` has written
+    :param game: The required game, see :func:`~sb3_lwm.envs.atari.games.find_game`; None for any
+    :return: The recording, which has not been replayed yet
+    :raises FileNotFoundError: If the file does not exist
+    :raises ValueError: If it is not a recording, or of another game, or has actions that the game does not have
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         recording = _from_content(content)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path} is no recording of an Atari game ({error!r}): make one with `python -m sb3_lwm.zoo play`."
+            f"{path} is not a recording of an Atari game ({error!r}): make one with `python -m sb3_lwm.zoo play`."
         ) from error
     if game is not None and recording.game != find_game(game).rom:
         raise ValueError(
@@ -111,7 +111,7 @@ def load(path: Path, game: str | None = None) -> Recording:
 
 
 def _from_content(content: Any) -> Recording:
-    """Return the recording."""
+    """Return the recording of a file's content."""
     found = {name: content[name] for name in FORMAT}
     if found != FORMAT:
         raise ValueError(f"its format is {found}, not {FORMAT}")
@@ -123,7 +123,7 @@ def _from_content(content: Any) -> Recording:
 
 
 def _check_actions(actions: tuple[int, ...], meanings: tuple[str, ...], where: str) -> None:
-    """:raises ValueError: if there is none, or one is out of range"""
+    """Raise an error if there is no action, or one is out of range."""
     if not actions:
         raise ValueError(f"There is not a single action in {where}: play at least one step.")
     wrong = [action for action in actions if not 0 <= action < len(meanings)]

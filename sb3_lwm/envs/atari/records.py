@@ -1,4 +1,4 @@
-"""Scores of whole games, as SB3's Monitor keeps them."""
+"""Scores of whole games, in the form of SB3's Monitor."""
 
 import os
 import time
@@ -11,26 +11,26 @@ from stable_baselines3.common.monitor import ResultsWriter
 
 def cut_monitor_file(writer: ResultsWriter, n_episodes: int) -> None:
     """
-    Cut off what was written after a training state that a run goes on from.
+    Remove the episodes that were written after a training state from which a run continues.
 
-    :param writer: of a ``monitor.csv``, opened to go on with it
-    :param n_episodes: that stay
+    :param writer: The writer of a ``monitor.csv``, opened to continue the file
+    :param n_episodes: The number of episodes to keep
     """
     writer.file_handler.flush()
     path = Path(writer.file_handler.name)
-    # two lines before the first episode
+    # the file has two lines before the first episode
     kept = path.read_bytes().splitlines(keepends=True)[: 2 + n_episodes]
     os.truncate(path, sum(map(len, kept)))
 
 
 class GameRecords:
     """
-    Counts scores and steps of the games under way, and writes a row to a file for each that ends.
+    Counts the scores and steps of the present games, and writes a row to a file for each game that ends.
 
-    :param name: of the environment, for the head of the files
-    :param monitor_dir: folder for one ``<number>.monitor.csv`` a game; None: no files
-    :param columns: (n_envs,) names of the further columns of each file
-    :param override_existing: whether files of an earlier run are written over, or gone on with
+    :param name: The name of the environment, for the header of the files
+    :param monitor_dir: The folder of the files, one ``<number>.monitor.csv`` per game; None for no files
+    :param columns: The names of the additional columns of each file, (n_envs,)
+    :param override_existing: Whether files of an earlier run are overwritten; if False they are continued
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class GameRecords:
     ) -> None:
         self._scores = np.zeros(len(columns), dtype=np.int64)
         self._lengths = np.zeros(len(columns), dtype=np.int64)
-        # games that have ended
+        # the number of games that have ended
         self._finished = np.zeros(len(columns), dtype=np.int64)
         self._start = time.time()
         self._writers: list[ResultsWriter] = []
@@ -50,13 +50,13 @@ class GameRecords:
             ]
 
     def restart(self) -> None:
-        """Forget the games under way."""
+        """Reset the records of the present games."""
         self._scores[:] = 0
         self._lengths[:] = 0
 
     def add(self, rewards: npt.NDArray[np.int32]) -> None:
         """
-        :param rewards: (n_envs,) int32, of one step, not clipped
+        :param rewards: The unclipped rewards of one step, (n_envs,) int32
         """
         self._scores += rewards
         self._lengths += 1
@@ -65,9 +65,9 @@ class GameRecords:
         """
         Close the record of a game, and begin the next one.
 
-        :param env: number of the game
-        :param extra: values of the further columns
-        :return: score ``r``, number of steps ``l``, seconds since the first game ``t``, and the further columns
+        :param env: The number of the game
+        :param extra: The values of the additional columns
+        :return: The score ``r``, the number of steps ``l``, the seconds since the first game ``t``, and the additional columns
         """
         record = {
             "r": float(self._scores[env]),
@@ -83,11 +83,11 @@ class GameRecords:
         return record
 
     def get_state(self) -> dict[str, npt.NDArray[np.int64]]:
-        """:return: scores and lengths of the games under way, and how many have ended"""
+        """:return: The scores and lengths of the present games, and the numbers of games that have ended"""
         return {"scores": self._scores.copy(), "lengths": self._lengths.copy(), "finished": self._finished.copy()}
 
     def set_state(self, state: dict[str, npt.NDArray[np.int64]]) -> None:
-        """:param state: from :meth:`get_state`; games that have ended after it are cut off the files"""
+        """:param state: The result of :meth:`get_state`; games that have ended after it are removed from the files"""
         self._scores, self._lengths = state["scores"].copy(), state["lengths"].copy()
         self._finished = state["finished"].copy()
         for writer, finished in zip(self._writers, self._finished, strict=False):

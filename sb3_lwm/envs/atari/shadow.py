@@ -1,4 +1,4 @@
-"""Single emulators that follow the vectorised games, for what those do not show: RAM and colours."""
+"""Single emulators that follow the vectorised games, and give access to their RAM and colours."""
 
 import ale_py
 import numpy as np
@@ -12,14 +12,14 @@ class AtariShadow:
     """
     Plays the same game with the same actions from the same seed, one step after the vectorised environment.
 
-    The emulator is deterministic, also with sticky actions: these are drawn from a generator of its own, which the seed
-    sets and each frame advances. The number of no-ops at a reset, which the vectorised environment draws, is the
+    The emulator is deterministic, also with sticky actions, which it draws from its own generator: the seed sets the
+    generator, and each frame advances it. The number of no-ops at a reset, which the vectorised environment draws, is the
     game's first frame number.
 
-    :param game: the game
-    :param frame_skip: frames of a step
-    :param max_frames: frames of the steps after which a game is cut short
-    :param display: open a window and play the sound
+    :param game: The game
+    :param frame_skip: The number of frames of a step
+    :param max_frames: The number of frames, without no-ops, after which a game is truncated
+    :param display: Whether to open a window and play the sound
     """
 
     def __init__(self, game: AtariGame, frame_skip: int, max_frames: int, display: bool = False) -> None:
@@ -37,38 +37,38 @@ class AtariShadow:
 
     @property
     def ram(self) -> npt.NDArray[np.uint8]:
-        """The console's memory, a copy, shape (128,), uint8."""
+        """:return: A copy of the console's memory, (128,) uint8"""
         return self._ale.getRAM()
 
     @property
     def picture(self) -> npt.NDArray[np.uint8]:
-        """The screen in colour, a copy, shape (210, 160, 3) for most games, uint8."""
+        """:return: A copy of the screen in colour, uint8, (210, 160, 3) for most games"""
         return self._ale.getScreenRGB()
 
     @property
     def grey_picture(self) -> npt.NDArray[np.uint8]:
-        """The screen in grey, a copy, shape (210, 160) for most games, uint8."""
+        """:return: A copy of the screen in grey, uint8, (210, 160) for most games"""
         return self._ale.getScreenGrayscale()
 
     def seed(self, seed: int) -> None:
         """
-        Start the console anew; a reset must follow.
+        Restart the console; a reset must follow.
 
-        :param seed: from 0 to 2^31 - 1
+        :param seed: The seed, from 0 to 2^31 - 1
         """
         self._ale.setInt("random_seed", seed)
         self._ale.loadROM(self._game.rom_path)
 
     @property
     def state(self) -> tuple[int, int, int]:
-        """Lives, frames since the seed was set, frames of this game."""
+        """:return: The numbers of lives, of frames since the seed was set, and of frames of this game"""
         return self._ale.lives(), self._ale.getFrameNumber(), self._ale.getEpisodeFrameNumber()
 
     def reset(self, no_ops: int) -> None:
         """
         Start a game.
 
-        :param no_ops: frames that pass before the first step
+        :param no_ops: The number of frames without action before the first step
         """
         self._ale.reset_game()
         for _ in range(no_ops):
@@ -79,8 +79,8 @@ class AtariShadow:
         """
         Play a step.
 
-        :param action: index of the action
-        :return: the reward, and whether the game has ended
+        :param action: The index of the action
+        :return: The reward, and whether the game has ended
         """
         reward, ended = 0, False
         for _ in range(self._frame_skip):
@@ -96,12 +96,12 @@ class AtariShadows:
     """
     The shadows of some games of a vectorised environment.
 
-    :param game: the game
-    :param envs: numbers of the games that have one
-    :param frame_skip: frames of a step
-    :param max_frames: frames of the steps after which a game is cut short
-    :param display: open a window for each and play the sound
-    :param coverage: counts what the players see
+    :param game: The game
+    :param envs: The numbers of the games that have a shadow
+    :param frame_skip: The number of frames of a step
+    :param max_frames: The number of frames, without no-ops, after which a game is truncated
+    :param display: Whether to open a window for each shadow and play the sound
+    :param coverage: The counts of visited places, which the shadows update
     """
 
     def __init__(
@@ -113,9 +113,9 @@ class AtariShadows:
 
     def of(self, env: int) -> AtariShadow:
         """
-        :param env: number of a game
-        :return: its shadow
-        :raises ValueError: if it has none
+        :param env: The number of a game
+        :return: The shadow of the game
+        :raises ValueError: If the game has no shadow
         """
         if env not in self._shadows:
             needed = self._envs.stop - env
@@ -124,30 +124,30 @@ class AtariShadows:
 
     def columns(self, env: int) -> tuple[str, ...]:
         """
-        :param env: number of a game
-        :return: what :meth:`follow` tells of it when it ends
+        :param env: The number of a game
+        :return: The names of the counts that :meth:`follow` returns when the game ends
         """
         return self._coverage.columns if env in self._shadows else ()
 
     def reset(self, seeds: npt.NDArray[np.int64], state: dict[str, npt.NDArray[np.int32]]) -> None:
         """
-        Start games as the vectorised environment has done.
+        Start the games that the vectorised environment has started.
 
-        :param seeds: (n_envs,) int64, negative for none
-        :param state: ale-py's info, (n_envs,) int32 each
-        :raises RuntimeError: if a shadow plays another game
+        :param seeds: The seeds of the games, (n_envs,) int64, negative for no new seed
+        :param state: The info of ale-py, (n_envs,) int32 each
+        :raises RuntimeError: If a shadow plays another game
         """
         for env in self._shadows:
             self.begin(env, int(seeds[env]), state)
 
     def begin(self, env: int, seed: int, state: dict[str, npt.NDArray[np.int32]]) -> None:
         """
-        Start a game as the vectorised environment has done.
+        Start a game that the vectorised environment has started.
 
-        :param env: number of the game; nothing happens if it has no shadow
-        :param seed: negative for none
-        :param state: ale-py's info, (n_envs,) int32 each
-        :raises RuntimeError: if the shadow plays another game
+        :param env: The number of the game; nothing happens if it has no shadow
+        :param seed: The seed of the game, negative for no new seed
+        :param state: The info of ale-py, (n_envs,) int32 each
+        :raises RuntimeError: If the shadow plays another game
         """
         if (shadow := self._shadows.get(env)) is None:
             return
@@ -170,15 +170,15 @@ class AtariShadows:
         plays: npt.NDArray[np.bool_] | None = None,
     ) -> dict[int, dict[str, int]]:
         """
-        Play the step that the games have played, and start those anew that have ended.
+        Play the step that the games have played, and restart games that have ended.
 
-        :param actions: (n_envs,) int64, as they were played
-        :param rewards: (n_envs,) int32, not clipped
-        :param ends: (n_envs,) bool, whether a game has ended
-        :param state: ale-py's info, after new games have begun, (n_envs,) int32 each
-        :param plays: (n_envs,) bool, the games that are to be followed, by default all
-        :return: for each game that has ended, what its player has seen, see :class:`Coverage`
-        :raises RuntimeError: if a shadow plays another game
+        :param actions: The played actions, (n_envs,) int64
+        :param rewards: The unclipped rewards, (n_envs,) int32
+        :param ends: Whether each game has ended, (n_envs,) bool
+        :param state: The info of ale-py after new games have begun, (n_envs,) int32 each
+        :param plays: Whether to follow each game, (n_envs,) bool, by default all
+        :return: The counts of each game that has ended, see :class:`Coverage`
+        :raises RuntimeError: If a shadow plays another game
         """
         seen: dict[int, dict[str, int]] = {}
         for env, shadow in self._shadows.items():
@@ -200,4 +200,4 @@ class AtariShadows:
             raise self._lost(env, f"(lives, frames, frames of the game) {shadow} instead of {game}")
 
     def _lost(self, env: int, difference: str) -> RuntimeError:
-        return RuntimeError(f"The shadow of game {env} plays another game, {difference}: do without ram_envs and render_mode.")
+        return RuntimeError(f"The shadow of game {env} plays another game, {difference}: omit ram_envs and render_mode.")

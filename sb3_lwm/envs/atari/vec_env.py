@@ -1,4 +1,4 @@
-"""Atari games played by the threads of ale-py, as a vectorised environment of Stable-Baselines3."""
+"""Atari games on the threads of ale-py, as a vectorised environment of Stable-Baselines3."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,52 +23,53 @@ FRAMES_PER_SECOND = 60
 
 class AtariVecEnv(VecEnv):
     """
-    Atari games with the preprocessing of SB3's ``AtariWrapper``, on C++ threads instead of one Python wrapper a game.
+    Atari games with the preprocessing of SB3's ``AtariWrapper``, on C++ threads instead of one Python wrapper per game.
 
     - Observation: ``Box(0, 255, (1, 84, 84), uint8)``, one grey frame, the maximum of a step's last two.
     - A step plays an action for ``frame_skip`` frames. A game begins with 0 to ``noop_max - 1`` frames of no-ops.
-    - A lost life ends the learner's episode (``terminal_on_life_loss``), and the game goes on. ``infos[i]["episode"]`` has
-      the score of whole games only, as SB3's ``Monitor`` around a game has: ``evaluate_policy`` reports these.
-    - After ``max_episode_steps`` steps a game is cut short (``TimeLimit.truncated``).
-    - ``step_async`` lets the threads play while the caller does something else. It may be called again with the same
-      actions before ``step_wait``, and then does nothing.
-    - Same seed and actions, same run, whatever the number of threads.
+    - A lost life ends the learner's episode (``terminal_on_life_loss``), and the game continues. ``infos[i]["episode"]`` has
+      the score of whole games only, as with SB3's ``Monitor`` around a game: ``evaluate_policy`` reports these.
+    - After ``max_episode_steps`` steps a game is truncated (``TimeLimit.truncated``).
+    - ``step_async`` starts a step on the threads and returns at once. It may be called again with the same actions before
+      ``step_wait``, and then does nothing.
+    - The same seed and actions give the same run, whatever the number of threads.
 
-    What differs from ``AtariWrapper``:
+    Differences from ``AtariWrapper``:
 
-    - Rewards, lives and ends are the same, frames nearly: here grey comes before the maximum, there after it. They
-      differ by 0.05 of 255 on average at most; both are resized by area, and in Breakout they are identical.
-    - The first action of every life is FIRE, in games that know it (``use_fire_reset``), whatever was chosen: many games
-      wait for it. SB3 plays it unseen between two episodes, then the third action, and a no-op before both after a lost
-      life. Here nothing is unseen: the frame that ends one life begins the next.
-    - Rewards are not clipped unless asked for; SB3 starts with 1 to ``noop_max`` no-ops.
+    - Rewards, lives and ends are the same. Frames are converted to grey before the maximum, not after it, so that pixels
+      differ by at most 0.05 of 255 on average; both are resized by area, and in Breakout they are identical.
+    - The first action of every life is FIRE, in games that have it (``use_fire_reset``), whatever the chosen action: many
+      games wait for it. SB3 plays it between two episodes, without an observation for the agent, then the third action,
+      and a no-op before both after a lost life. Here every step has an observation: the frame that ends one life begins
+      the next.
+    - Rewards are not clipped by default; SB3 starts with 1 to ``noop_max`` no-ops.
     - The time-out counts the steps of a game, without its no-ops. At a time-out or the end of a game, ale-py does not draw
-      the last frame: ``terminal_observation`` may be made of frames up to 4 older.
-    - ``VecMonitor`` would count every life as an episode; the records are kept here already.
+      the last frame: ``terminal_observation`` may be up to 4 frames older.
+    - ``VecMonitor`` is not needed, and would count every life as an episode.
 
-    :param game: id of a Gymnasium environment (``"MontezumaRevengeNoFrameskip-v4"``; ``"ALE/MontezumaRevenge-v5"``, with
+    :param game: The id of a Gymnasium environment (``"MontezumaRevengeNoFrameskip-v4"``; ``"ALE/MontezumaRevenge-v5"``, with
         sticky actions), its specification, or the name of a ROM (``"montezuma_revenge"``). Its own frame skip and time
         limit are not used
-    :param n_envs: number of games
-    :param seed: game ``i`` gets ``seed + i``; None draws one from NumPy's global generator
-    :param repeat_action_probability: of sticky actions; None for what the id says
-    :param max_episode_steps: after which a game is cut short
-    :param frame_skip: frames of a step
-    :param noop_max: see above
-    :param use_fire_reset: see above
-    :param terminal_on_life_loss: see above
-    :param full_action_space: all 18 actions; None for what the id says: those that the game needs
-    :param clip_reward: rewards are -1, 0 or 1; scores in the records are not clipped
-    :param num_threads: 0 for one a game, up to the number of cores
-    :param render_mode: ``"rgb_array"``, ``"human"`` or None; every game then has a shadow
-    :param monitor_dir: folder for one ``<number>.monitor.csv`` a game; None writes no files
-    :param override_existing: whether these are written anew, or gone on with
-    :param ram_envs: the last so many games, which explore least where epsilons differ, are followed by a shadow, one more
-        emulator that plays the same game in the calling thread, for ``env_method("get_ram")``. Where the RAM tells where the
-        player is, their records have what was seen in the game (``rooms``, ``cells``, ``keys``, ``doors``), ``coverage``
-        counts it over the whole training, and ``discoveries.csv`` in ``monitor_dir`` has each cell at the step of its first
-        visit: see :class:`~sb3_lwm.envs.atari.coverage.Coverage`
-    :raises ValueError: if there is no such game, or an argument is out of its range
+    :param n_envs: The number of parallel games
+    :param seed: The seed; game ``i`` gets ``seed + i``. None draws one from NumPy's global generator
+    :param repeat_action_probability: The probability of sticky actions; None for that of the id
+    :param max_episode_steps: The number of steps after which a game is truncated
+    :param frame_skip: The number of frames of a step
+    :param noop_max: The upper bound, exclusive, of the number of frames of no-ops at the start of a game
+    :param use_fire_reset: Whether the first action of every life is FIRE, in games that have it
+    :param terminal_on_life_loss: Whether a lost life ends an episode
+    :param full_action_space: Whether there are all 18 actions; None for the setting of the id, by default the game's own set
+    :param clip_reward: Whether rewards are clipped to -1, 0 and 1; scores in the records are not clipped
+    :param num_threads: The number of threads; 0 for one per game, up to the number of cores
+    :param render_mode: The render mode, ``"rgb_array"``, ``"human"`` or None; unless it is None, every game has a shadow
+    :param monitor_dir: The folder of the records, one ``<number>.monitor.csv`` per game; None writes no files
+    :param override_existing: Whether files of an earlier run are overwritten; if False they are continued
+    :param ram_envs: The number of games with a shadow, an additional emulator that plays the same game in the calling thread,
+        for ``env_method("get_ram")``: the last games, which explore least if epsilons differ. If the player's position can
+        be read from the RAM, the records of these games have its counts (``rooms``, ``cells``, ``keys``, ``doors``),
+        ``coverage`` has those of the whole training, and ``discoveries.csv`` in ``monitor_dir`` has each cell with the step
+        of its first visit: see :class:`~sb3_lwm.envs.atari.coverage.Coverage`
+    :raises ValueError: If the game does not exist, or an argument is out of its range
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class AtariVecEnv(VecEnv):
         self._lives: npt.NDArray[np.int32] | None = None
         self._frames_before = np.zeros(n_envs, dtype=np.int32)
         self._life_begins = np.ones(n_envs, dtype=bool)
-        # the base class asks for both
+        # the constructor of the base class needs both
         self.num_envs, self.render_mode = n_envs, render_mode
         super().__init__(n_envs, spaces.Box(0, 255, (1, SIDE, SIDE), np.uint8), spaces.Discrete(len(self._action_meanings)))
         self.metadata["render_fps"] = FRAMES_PER_SECOND // frame_skip  # type: ignore[assignment]
@@ -125,10 +126,10 @@ class AtariVecEnv(VecEnv):
 
     def reset(self) -> npt.NDArray[np.uint8]:
         """
-        Start every game anew. Actions under way are finished first.
+        Restart every game. A step that has been started is finished first.
 
-        :return: (n_envs, 1, 84, 84) uint8
-        :raises RuntimeError: if the environment is closed
+        :return: The first observations, (n_envs, 1, 84, 84) uint8
+        :raises RuntimeError: If the environment is closed
         """
         native = self._require_open()
         if self._chosen is not None:
@@ -147,11 +148,11 @@ class AtariVecEnv(VecEnv):
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
         """
-        Let the threads play a step.
+        Start a step on the threads.
 
-        :param actions: (n_envs,) integers
-        :raises ValueError: if the actions have another shape or type, or one is out of range
-        :raises RuntimeError: before the first reset, or if other actions are under way
+        :param actions: The actions, (n_envs,) int
+        :raises ValueError: If the actions have another shape or dtype, or one is out of range
+        :raises RuntimeError: Before the first reset, or if a step with other actions has been started
         """
         native = self._require_open()
         chosen = check_actions(actions, self.num_envs, self._action_meanings)
@@ -169,15 +170,15 @@ class AtariVecEnv(VecEnv):
         """
         Wait until the step has been played.
 
-        :return: observations (n_envs, 1, 84, 84) uint8, rewards (n_envs,) float32, dones (n_envs,) bool, infos
-        :raises RuntimeError: if no actions are under way, or a shadow has lost its game
+        :return: The observations (n_envs, 1, 84, 84) uint8, rewards (n_envs,) float32, dones (n_envs,) bool, and infos
+        :raises RuntimeError: If no step has been started, or a shadow plays another game
         """
         native = self._require_open()
         if self._chosen is None or self._lives is None:
             raise RuntimeError("No actions are under way: call step_async() first.")
         observations, rewards, terminated, truncated, state = native.recv()
         self._chosen = None
-        # the frames of earlier games: ale-py resets by itself and says so nowhere else
+        # the frames of earlier games, whose change is the only sign that ale-py has reset a game
         frames_before = state["frame_number"] - state["episode_frame_number"]
         game_ends = frames_before != self._frames_before
         lives, lives_before = state["lives"], self._lives
@@ -188,7 +189,7 @@ class AtariVecEnv(VecEnv):
         infos: list[dict[str, Any]] = [{"lives": count} for count in lives.tolist()]
         seen = self._shadows.follow(self._played, rewards, game_ends, state)
         for env in np.flatnonzero(dones).tolist():
-            # only games that end have a final observation; after a lost life the game goes on from this one
+            # only a game that ends has a final observation; after a lost life it continues from the present one
             final = state["final_obs"] if game_ends[env] else observations
             infos[env]["terminal_observation"] = final[env].copy()
             infos[env]["TimeLimit.truncated"] = bool(truncated[env])
@@ -210,8 +211,9 @@ class AtariVecEnv(VecEnv):
 
     def get_training_state(self) -> dict[str, Any] | None:
         """
-        :return: how the games came to where they are, and the actions under way; None before the first reset
-        :raises NotImplementedError: with sticky actions
+        :return: The past actions of the present games, the records, and the actions of a started step; None before the first
+            reset
+        :raises NotImplementedError: With sticky actions
         """
         if self._lives is None:
             return None
@@ -225,10 +227,10 @@ class AtariVecEnv(VecEnv):
 
     def set_training_state(self, state: dict[str, Any] | None) -> None:
         """
-        Play the games under way again, from the beginning of each, with a progress bar.
+        Replay the present games of a state from their beginnings, with a progress bar.
 
-        :param state: from :meth:`get_training_state` of the same game with the same arguments
-        :raises RuntimeError: if ale-py does not play the same games
+        :param state: The result of :meth:`get_training_state` of the same game with the same arguments
+        :raises RuntimeError: If ale-py does not reproduce the games
         """
         if state is None:
             return
@@ -237,7 +239,7 @@ class AtariVecEnv(VecEnv):
         self._lives, self._life_begins = info["lives"], state["life_begins"].copy()
         self._frames_before = info["frame_number"] - info["episode_frame_number"]
         self._records.set_state(state["records"])
-        # replaces what the games played again have counted
+        # replaces the counts of the replay
         self.coverage.set_state(state["coverage"])
         if state["chosen"] is not None:
             self.step_async(state["chosen"])
@@ -246,38 +248,39 @@ class AtariVecEnv(VecEnv):
 
     def get_images(self) -> list[npt.NDArray[np.uint8]]:
         """
-        :return: the screen of each game in colour, (height, width, 3) uint8
-        :raises ValueError: if a game has no shadow
-        :raises RuntimeError: before the first reset
+        :return: The screen of each game in colour, (height, width, 3) uint8
+        :raises ValueError: If a game has no shadow
+        :raises RuntimeError: Before the first reset
         """
         return [self._shadow(env).picture for env in range(self.num_envs)]
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """
-        :param attr_name: a public attribute of this object; all games share it
-        :param indices: of the games, None for all
-        :return: its value for each of the games
-        :raises AttributeError: if there is none of this name
+        :param attr_name: The name of a public attribute of this object, which all games share
+        :param indices: The indices of the games, None for all
+        :return: The value of the attribute for each of the games
+        :raises AttributeError: If the attribute does not exist
         """
         if attr_name.startswith("_") or not hasattr(self, attr_name):
             raise AttributeError(f"AtariVecEnv has no attribute {attr_name!r}. There are no Python environments inside it.")
         return [getattr(self, attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """:raises AttributeError: always: what a game is like is said to the constructor"""
+        """:raises AttributeError: Always, since only the constructor sets the attributes of games"""
         raise AttributeError(f"{attr_name!r} of an AtariVecEnv cannot be set: make a new one with the argument you want.")
 
     def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
         """
-        :param method_name: ``"get_ram"``: the console's memory, (128,) uint8; ``"render"``: the screen in colour,
-            (height, width, 3) uint8; both of games that have a shadow. ``"get_action_meanings"``: names of the actions
-        :param args: none
-        :param indices: of the games, None for all
-        :param kwargs: none
-        :return: what the method returns for each of the games
-        :raises AttributeError: if there is no such method
-        :raises ValueError: if a game has no shadow
-        :raises RuntimeError: before the first reset
+        :param method_name: The name of the method: ``"get_ram"`` for the console's memory, (128,) uint8, or ``"render"`` for
+            the screen in colour, (height, width, 3) uint8, both of games with a shadow; or ``"get_action_meanings"`` for the
+            names of the actions
+        :param args: No further arguments
+        :param indices: The indices of the games, None for all
+        :param kwargs: No further arguments
+        :return: The result of the method for each of the games
+        :raises AttributeError: If the method does not exist
+        :raises ValueError: If a game has no shadow
+        :raises RuntimeError: Before the first reset
         """
         methods: dict[str, Callable[[int], Any]] = {
             "get_action_meanings": lambda env: list(self._action_meanings),
@@ -290,9 +293,9 @@ class AtariVecEnv(VecEnv):
 
     def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
         """
-        :param wrapper_class: a wrapper of environments
-        :param indices: of the games, None for all
-        :return: True for SB3's Monitor, whose records are kept here, else False
+        :param wrapper_class: The class of a wrapper
+        :param indices: The indices of the games, None for all
+        :return: True for SB3's Monitor, whose records this environment keeps itself, else False
         """
         return [wrapper_class is Monitor for _ in self._get_indices(indices)]
 

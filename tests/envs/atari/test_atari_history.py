@@ -67,7 +67,7 @@ def test_state_that_does_not_match_the_games_is_refused() -> None:
     state = env.get_training_state()
     assert state is not None
     state["history"]["lives"] = state["history"]["lives"] + 1
-    with pytest.raises(RuntimeError, match="Played again, the games of the training state go otherwise"):
+    with pytest.raises(RuntimeError, match="The replay of the training state's games differs"):
         make_game("frostbite").set_training_state(state)
 
 

@@ -65,7 +65,7 @@ def test_recording_that_ships() -> None:
 
 def test_recording_of_a_changed_game_is_refused(recording: Recording) -> None:
     changed = recording._replace(actions=(*recording.actions[:-5], *([3] * 5)), made_with={"ale_py": "0.1"})
-    with pytest.raises(ValueError, match=r"montezuma_revenge does not play as it did.*'ale_py': '0.1'"):
+    with pytest.raises(ValueError, match=r"montezuma_revenge differs from the recorded game.*'ale_py': '0.1'"):
         replay(changed)
 
 
@@ -86,8 +86,8 @@ def edited(**changes: Any) -> Callable[[str], str]:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda text: text[:-20], "is no recording of an Atari game"),
-        (lambda text: "[1, 2]", "is no recording of an Atari game"),
+        (lambda text: text[:-20], "is not a recording of an Atari game"),
+        (lambda text: "[1, 2]", "is not a recording of an Atari game"),
         (edited(version=2), r"its format is .*'version': 2.*, not .*'version': 1"),
         (edited(actions=[0, "1"]), "seed and actions must be integers"),
         (edited(seed=0.5), "seed and actions must be integers"),
