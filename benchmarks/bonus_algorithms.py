@@ -38,17 +38,18 @@ ALGORITHMS: dict[str, tuple[type[BaseAlgorithm], str, str]] = {
 }
 
 
-def train(name: str, steps: int, with_bonus: bool) -> tuple[float, int]:
+def train(name: str, steps: int, update_interval: int, with_bonus: bool) -> tuple[float, int]:
     """
     :param name: The name of an algorithm
     :param steps: The number of steps
+    :param update_interval: The number of sampled batches between two updates of the world model
     :param with_bonus: Whether to add the intrinsic reward
     :return: The seconds of CPU time of the training, and the number of updates of the world model
     """
     algorithm, policy, env_id = ALGORITHMS[name]
     env = make_vec_env(InvalidActionEnvDiscrete if env_id == "InvalidActionEnvDiscrete" else env_id, n_envs=4, seed=0)
     model = algorithm(policy, env, seed=0, device="cpu")
-    callback = IntrinsicRewardCallback() if with_bonus else None
+    callback = IntrinsicRewardCallback(update_interval=update_interval) if with_bonus else None
     start = time.process_time()
     model.learn(steps, callback=callback)
     seconds = time.process_time() - start
@@ -62,13 +63,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--algorithms", nargs="+", default=list(ALGORITHMS), choices=list(ALGORITHMS))
     parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument(
+        "--update-interval", type=int, default=1, help="Of the batches of off-policy algorithms, see the callback"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="The number of trainings of each, whose median is printed")
     options = parser.parse_args()
     th.set_num_threads(1)
     lines = []
     for name in tqdm(options.algorithms, unit="algorithm", disable=None):
         # alternately, so that both meet the same state of the machine
-        pairs = [[train(name, options.steps, with_bonus) for with_bonus in (False, True)] for _ in range(options.rounds)]
+        arguments = (name, options.steps, options.update_interval)
+        pairs = [[train(*arguments, with_bonus) for with_bonus in (False, True)] for _ in range(options.rounds)]
         alone, bonus = (statistics.median(pair[number][0] for pair in pairs) for number in (0, 1))
         n_updates = pairs[-1][1][1]
         lines.append(f"| {name} | {ALGORITHMS[name][2]} | {n_updates} | {alone:.1f} | {bonus:.1f} | {bonus / alone:.2f} |")

@@ -65,6 +65,8 @@ class IntrinsicRewardCallback(BaseCallback):
     :param chunk_length: The number of steps of truncated backpropagation through time (on-policy); None for 32, or the
         length of the rollout if it is shorter
     :param warm_up: The number of transitions before each sampled one that warm the hidden state up (off-policy)
+    :param update_interval: The number of sampled batches between two updates of the world model (off-policy); larger numbers
+        save time
     :param encoder_objective: The objective of the encoder of images: ``"w-mse"``, ``"inverse-dynamics"``, ``"cpc"``, or
         ``"random"``, which leaves the encoder untrained
     :param encoder_updates: The number of updates of the encoder of images after each rollout
@@ -91,6 +93,7 @@ class IntrinsicRewardCallback(BaseCallback):
         n_passes: int = 2,
         chunk_length: int | None = None,
         warm_up: int = 16,
+        update_interval: int = 1,
         encoder_objective: str = "w-mse",
         encoder_updates: int = 8,
         encoder_pretraining_updates: int = 0,
@@ -107,7 +110,7 @@ class IntrinsicRewardCallback(BaseCallback):
             raise ValueError(f"intrinsic_reward_fraction={intrinsic_reward_fraction}: it must be in (0, 1].")
         for name, value, lowest in (
             *(("n_passes", n_passes, 0), ("chunk_length", CHUNK_LENGTH if chunk_length is None else chunk_length, 1)),
-            *(("warm_up", warm_up, 0), ("encoder_updates", encoder_updates, 0)),
+            *(("warm_up", warm_up, 0), ("update_interval", update_interval, 1), ("encoder_updates", encoder_updates, 0)),
             ("encoder_pretraining_updates", encoder_pretraining_updates, 0),
         ):
             if not isinstance(value, int) or value < lowest:
@@ -116,6 +119,7 @@ class IntrinsicRewardCallback(BaseCallback):
         self.n_passes = n_passes
         self.chunk_length = chunk_length
         self.warm_up = warm_up
+        self.update_interval = update_interval
         self.encoder_updates = encoder_updates
         self.encoder_pretraining_updates = encoder_pretraining_updates
         self.world_model_kwargs: dict[str, Any] = {
@@ -208,7 +212,7 @@ class IntrinsicRewardCallback(BaseCallback):
             chunk_length = self.chunk_length or min(CHUNK_LENGTH, n_steps)
             return RolloutReward(self.model, trainer, self.n_passes, chunk_length, self.encoder_updates)
         assert isinstance(self.model, OffPolicyAlgorithm)
-        return ReplayReward(self.model, trainer, self.warm_up, self._scale)
+        return ReplayReward(self.model, trainer, self.warm_up, self.update_interval, self._scale)
 
     def _scale(self) -> float:
         """Return the present factor of the normalised prediction errors."""

@@ -25,12 +25,18 @@ class ReplayReward:
     :param model: The algorithm
     :param trainer: The trainer of the world model
     :param warm_up: The number of transitions before each sampled one
+    :param update_interval: The number of sampled batches between two updates of the world model
     :param scale: The function that returns the present factor of the normalised prediction errors
     :raises ValueError: If the transitions of the algorithm's replay buffer cannot be relabelled
     """
 
     def __init__(
-        self, model: OffPolicyAlgorithm, trainer: WorldModelTrainer, warm_up: int, scale: Callable[[], float]
+        self,
+        model: OffPolicyAlgorithm,
+        trainer: WorldModelTrainer,
+        warm_up: int,
+        update_interval: int,
+        scale: Callable[[], float],
     ) -> None:
         assert model.replay_buffer is not None
         check_buffer(model.replay_buffer)
@@ -38,6 +44,8 @@ class ReplayReward:
         self.trainer = trainer
         self.world_model = trainer.world_model
         self.warm_up = warm_up
+        self.update_interval = update_interval
+        self.n_batches = 0
         self.scale = scale
 
     def attach(self) -> None:
@@ -57,8 +65,8 @@ class ReplayReward:
 
     def rewards(self, batch_inds: np.ndarray, env_indices: np.ndarray, env: VecNormalize | None) -> th.Tensor:
         """
-        Make one predictor update on the windows that end with sampled transitions, and return their intrinsic rewards. The
-        prediction errors are those of the model before the update.
+        Return the intrinsic rewards of sampled transitions, and with every ``update_interval``-th batch make one predictor
+        update on the windows that end with them. The prediction errors are those of the model before the update.
 
         :param batch_inds: The rows of the sampled transitions, (B,) int
         :param env_indices: The environments of the sampled transitions, (B,) int
@@ -77,9 +85,12 @@ class ReplayReward:
         )
         assert buffer is not None
         hidden = self.world_model.initial_hidden(len(batch_inds))
-        with th.enable_grad():
+        is_update = self.n_batches % self.update_interval == 0
+        self.n_batches += 1
+        with th.set_grad_enabled(is_update):
             errors, losses, _ = self.world_model.transition_errors(transitions, hidden)
-            self.trainer.update_predictor(losses, th.as_tensor(is_stored, device=self.model.device))
+            if is_update:
+                self.trainer.update_predictor(losses, th.as_tensor(is_stored, device=self.model.device))
         self.world_model.normalizer.update(errors[-1])
         rewards = self.scale() * self.world_model.normalizer(errors[-1])
         self.trainer.note_intrinsic_rewards(rewards)

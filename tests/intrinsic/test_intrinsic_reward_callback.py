@@ -17,6 +17,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_lwm import LWMDQN, IntrinsicRewardCallback
+from sb3_lwm.intrinsic.off_policy import ReplayReward
 
 SMALL: dict[str, Any] = {"predictor_kwargs": {"input_size": 8, "gru_hidden_size": 12, "head_size": 8}}
 POLICY: dict[str, Any] = {"policy_kwargs": {"net_arch": [8]}, "device": "cpu", "seed": 0}
@@ -102,6 +103,22 @@ def test_off_policy_algorithms_learn_with_the_intrinsic_reward(
     # the replay is what it was, and holds the rewards of the environment
     assert type(model.replay_buffer).__name__ == "ReplayBuffer"
     assert set(np.unique(model.replay_buffer.rewards)) <= {0.0, 1.0}
+
+
+def test_the_update_interval_leaves_updates_out_and_rewards_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[th.Tensor] = []
+    rewards = ReplayReward.rewards
+
+    def count(*args: Any) -> th.Tensor:
+        batches.append(rewards(*args))
+        return batches[-1]
+
+    monkeypatch.setattr(ReplayReward, "rewards", count)
+    bonus = callback(warm_up=4, update_interval=3, intrinsic_reward_scale=1.0)
+    make(DQN, "MlpPolicy", envs(), REPLAY).learn(200, callback=bonus)
+    assert bonus.trainer is not None and len(batches) > 6
+    assert bonus.trainer.world_model.n_updates == -(-len(batches) // 3)
+    assert all(batch.abs().sum() > 0.0 for batch in batches[1:])
 
 
 @pytest.mark.parametrize("algorithm", [PPO, DQN])
@@ -249,6 +266,7 @@ def test_the_scale_is_a_number_a_text_or_a_schedule(value: Any, progress: float,
         ({"n_passes": -1}, "n_passes=-1"),
         ({"chunk_length": 0}, "chunk_length=0"),
         ({"warm_up": 1.5}, "warm_up=1.5"),
+        ({"update_interval": 0}, "update_interval=0"),
     ],
 )
 def test_arguments_that_cannot_work_are_refused(kwargs: dict[str, Any], message: str) -> None:
