@@ -65,7 +65,7 @@ def test_saved_encoder_is_loaded_if_its_settings_fit(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"was trained with \{'seed': 0\}, not with \{'seed': 1\}: delete it"):
         load_encoder(path, {"seed": 1})
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"encoder\.pth is no encoder, or was cut short"):
+    with pytest.raises(ValueError, match=r"encoder\.pth is not an encoder, or was cut short"):
         load_encoder(path, {"seed": 0})
 
 
