@@ -99,7 +99,7 @@ def test_bars_of_final_steps(plot: Any) -> None:
             {"seed": [1, 2], "steps": [100, 400], "settings": "labyrinth"},
             "labyrinth for 100 steps and labyrinth for 400 steps",
         ),
-        ({"score": ["1", "2"]}, "is no CSV of trainings"),
+        ({"score": ["1", "2"]}, "is not a CSV of trainings"),
     ],
 )
 def test_bad_tables_are_refused(
