@@ -47,7 +47,7 @@ def draw_walk(walk: Mapping[str, Any]) -> Figure:
     for chosen, colour, label in ((is_new, NEW, "a new cell"), (~is_new, OLD, "a cell seen before")):
         curve.bar(steps[chosen][steps[chosen] > 0], rewards[chosen & (steps > 0)], color=colour, label=label)
     curve.axhline(0.0, color="0.3", linewidth=0.8)
-    curve.set(xlabel="step", ylabel="intrinsic reward (standard deviations)", title="observation after the step")
+    curve.set(xlabel="step", ylabel="intrinsic reward (standard deviations)", title="intrinsic reward of each step")
     curve.title.set_fontsize(10)
     curve.legend(fontsize=8)
     return figure
