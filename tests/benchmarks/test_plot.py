@@ -14,7 +14,7 @@ BOUNDS = {"search": 11.0, "random": 150.0}
 
 
 def make_results(agents: tuple[str, ...] = ("no-world-model", "lwm_dqn")) -> pd.DataFrame:
-    """:return: last evaluations of 10, 20, 30 and 40 steps, twice that without the world model; all others are higher"""
+    """Return rows with last evaluations of 10, 20, 30 and 40 steps, twice that without the world model, and higher others."""
     rows: list[dict[str, Any]] = [
         {"size": 3, "agent": name, "kind": "bound", "mean_steps": value} for name, value in BOUNDS.items()
     ]

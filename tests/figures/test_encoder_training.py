@@ -12,7 +12,7 @@ from sb3_lwm.figures.encoder_training import cached_encoder, embed, load_encoder
 
 
 def make_play(lengths: tuple[int, ...]) -> Play:
-    """:return: episodes of random frames, of these lengths"""
+    """Return episodes of random frames, of these lengths."""
     rng, n_rows = np.random.default_rng(0), sum(lengths)
     return Play(
         rng.integers(256, size=(n_rows, 84, 84), dtype=np.uint8),

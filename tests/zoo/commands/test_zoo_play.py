@@ -27,7 +27,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
 
 
 def press_keys(actions: list[int]) -> Any:
-    """:return: what stands for Gymnasium's window: resets as it does, and takes these actions"""
+    """Return a replacement of Gymnasium's window, with the same resets, which takes these actions."""
 
     def fake(env: Any, fps: int, zoom: float, seed: int, callback: Any) -> None:
         env.reset(seed=seed)
@@ -100,7 +100,7 @@ def test_random_agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def trained(n_channels: int, n_actions: int) -> Any:
-    """:return: what ``load_player`` gives: an agent that shows what it is shown"""
+    """Return a replacement of ``load_player``'s result, with an agent that records its observations."""
 
     class Agent:
         observation_space = play.gym.spaces.Box(0, 255, (n_channels, 84, 84), np.uint8)
