@@ -1,14 +1,14 @@
 """
-What each part of the method brings, on labyrinths of 4x4 cells, beside two agents of other packages::
+Ablations of the parts of the method on labyrinths of 4x4 cells, and two agents of other packages::
 
     OMP_NUM_THREADS=1 python benchmarks/ablations.py --jobs 2 --runs labyrinth_runs --output benchmarks/results/ablations.csv
 
-The same options, trainings and CSV as ``labyrinth.py``; 400 000 steps, in whose first 80 000 epsilon falls. Each LWMDQN
-differs in one thing from ``complete``, the settings that ship (``prioritized`` with what belongs to it: sequences from every
-48th step on, which begin with the memory that acted, and importance weights).
+The options, trainings and CSV are those of ``labyrinth.py``. A training has 400 000 steps, in whose first 80 000 epsilon
+falls. Each LWMDQN differs in one setting from ``complete``, the settings of the package; ``prioritized`` also has sequences
+from every 48th step on, which begin with the actor's stored hidden state, and importance weights.
 
-``stacked-dqn`` is Stable-Baselines3's DQN on 8 stacked observations, ``recurrent-ppo`` that of sb3-contrib
-(``outside_*.yml``); these two keep no states: interrupted, they begin anew.
+``stacked-dqn`` is Stable-Baselines3's DQN on 8 stacked observations, ``recurrent-ppo`` is sb3-contrib's RecurrentPPO
+(``outside_*.yml``). These two save no training states: after an interruption they start again.
 """
 
 from labyrinth import main

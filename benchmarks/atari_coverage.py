@@ -1,16 +1,16 @@
 """
-What do agents that learn from pixels visit in an Atari game, with the intrinsic reward and without it::
+Coverage of Atari games by agents that learn from pixels, with the intrinsic reward and without it::
 
     OMP_NUM_THREADS=1 python benchmarks/atari_coverage.py --jobs 2 --output benchmarks/results/atari_coverage.csv \
         --figure benchmarks/results/atari_coverage.png --picture benchmarks/results/montezuma_cells.png
 
-Coverage is the number of distinct cells of 8 x 8 pixels in the rooms of a game in which the player was, in all games of a
-training together, by the console's memory. Each training is one command of the RL Zoo in a folder of its own in ``--runs``.
-A finished training is not repeated; one that was interrupted is resumed if its agent is an LWMDQN, else it begins again. The
-CSV gets a row for each 10 000 steps of a training: cells and rooms so far, in Montezuma's Revenge also keys that were taken
-and doors that were opened, and the mean score of the games that have ended by then. Rows of other trainings in the CSV stay,
-so ``--games``, ``--agents`` and ``--seeds`` make the table in parts. ``--figure`` draws the curves of all seeds in the CSV,
-``--picture`` the cells of the first room of Montezuma's Revenge that the trainings in ``--runs`` have visited.
+Coverage is the number of distinct cells of 8 x 8 pixels in the rooms of a game that the player has visited in all games of a
+training together, read from the console's memory. Each training is one command of the RL Zoo in a separate folder in
+``--runs``. A finished training is not repeated; an interrupted one is resumed if its agent is an LWMDQN, else started again.
+The CSV has a row for each 10 000 steps of a training: cells and rooms so far, in Montezuma's Revenge also keys taken and doors
+opened, and the mean score of the games that have ended. Rows of other trainings in the CSV are kept, so that ``--games``,
+``--agents`` and ``--seeds`` can make the table in parts. ``--figure`` draws the curves of all seeds in the CSV, ``--picture``
+the cells of the first room of Montezuma's Revenge that the trainings in ``--runs`` have visited.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from sb3_lwm.envs.atari.coverage import CELL_SIZE, FILE_NAME
 from sb3_lwm.figures import save_figure
 
 INTERVAL = 10_000
-# The number of steps of a training
+# The number of steps of a training in each game
 GAMES = {"MontezumaRevenge": 200_000, "Venture": 200_000, "PrivateEye": 200_000, "Freeway": 200_000}
 LWM, PPO, DQN = SETTINGS / "atari-medium.yml", SETTINGS / "atari-medium-ppo.yml", HERE / "atari_dqn.yml"
 AGENTS = {
@@ -37,7 +37,7 @@ AGENTS = {
     "ppo + bonus": Agent("ppo", PPO),
     "ppo": Agent("ppo", PPO, ("callback:None",)),
     "dqn": Agent("dqn", DQN),
-    # a DQN that never starts to learn
+    # a DQN that never starts learning
     "random play": Agent("dqn", DQN, ("learning_starts:1000000000", "buffer_size:3200", "n_envs:32")),
 }
 FOUND = {"cells": "cell", "keys": "key", "doors": "door"}
@@ -55,7 +55,7 @@ def env_id(game: str) -> str:
 def make_trainings(options: argparse.Namespace) -> list[Training]:
     """
     :param options: The options of the command line
-    :return: The trainings that they name
+    :return: The trainings of all combinations
     """
     trainings = []
     for seed, game, name in itertools.product(options.seeds, options.games, options.agents):
@@ -68,7 +68,7 @@ def make_trainings(options: argparse.Namespace) -> list[Training]:
 def curve(training: Training) -> pd.DataFrame:
     """
     :param training: A finished training
-    :return: What was visited by the end of each interval, and the number and the mean score of the games that have ended
+    :return: The coverage by the end of each interval, and the number and the mean score of the games that have ended
     """
     found, games = pd.read_csv(training.run / FILE_NAME), read_episodes(training)
     rows = []
@@ -136,9 +136,9 @@ def corner_of(x: int, y: int) -> tuple[int, int]:
     """
     :param x: The column of a cell of Montezuma's Revenge
     :param y: The row of the cell, upwards
-    :return: The left upper corner on the screen of the pixels in which the middle of a player of this cell is
+    :return: The upper left corner, on the screen, of the pixels that the middle of a player in this cell can have
     """
-    # at the bytes 77 and 235 the player fills the columns 76 to 83 and the lines 73 to 92
+    # with the bytes 77 and 235 the player covers the columns 76 to 83 and the lines 73 to 92
     left, top = 80 - 77, 83 + 235
     return left + x * CELL_SIZE, top - (y + 1) * CELL_SIZE
 
@@ -164,7 +164,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add_options(parser, runs="atari_runs")
     options = parser.parse_args(arguments)
     if options.picture and ROOM_GAME not in options.games:
-        parser.error(f"--picture {options.picture} is of {ROOM_GAME}: name it in --games.")
+        parser.error(f"--picture {options.picture} needs {ROOM_GAME}: add it to --games.")
     return options
 
 

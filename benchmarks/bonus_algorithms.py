@@ -1,10 +1,10 @@
 """
-Every algorithm that takes the intrinsic reward of the latent world model, trained with it and without it::
+All algorithms that support the intrinsic reward of the latent world model, trained with it and without it::
 
     OMP_NUM_THREADS=1 python benchmarks/bonus_algorithms.py
 
-Each algorithm has its default settings and trains on a small task, so the table shows what works and what it costs, not what
-is learned. ``--algorithms`` chooses some of them.
+Each algorithm has its default settings and trains on a small task, so that the table shows which algorithms work and the cost
+of the reward, but no learning results. ``--algorithms`` selects some of them.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from sb3_lwm import IntrinsicRewardCallback
 
-# algorithm, policy, environment
+# Algorithm, policy, environment
 ALGORITHMS: dict[str, tuple[type[BaseAlgorithm], str, str]] = {
     "A2C": (A2C, "MlpPolicy", "CartPole-v1"),
     "PPO": (PPO, "MlpPolicy", "CartPole-v1"),
@@ -71,7 +71,7 @@ def main() -> None:
     th.set_num_threads(1)
     lines = []
     for name in tqdm(options.algorithms, unit="algorithm", disable=None):
-        # alternately, so that both meet the same state of the machine
+        # alternately, so that both run in the same state of the machine
         arguments = (name, options.steps, options.update_interval)
         pairs = [[train(*arguments, with_bonus) for with_bonus in (False, True)] for _ in range(options.rounds)]
         alone, bonus = (statistics.median(pair[number][0] for pair in pairs) for number in (0, 1))

@@ -1,5 +1,5 @@
 """
-Compare the speed of two checkouts of this repository: the same training in two processes that take turns::
+Compare the speed of two checkouts of this repository: the same training in two processes, one after the other in turns::
 
     git worktree add --detach ../before 66c757d
     OMP_NUM_THREADS=1 python benchmarks/compare_checkouts.py ../before . --rounds 9
@@ -33,7 +33,7 @@ UPDATES = 50
 
 
 def prepare(case: str) -> Callable[[], object]:
-    """:return: the function that continues a training that is past its warm-up, with the package of the working directory"""
+    """Return a function that continues a training after its warm-up, with the package of the working directory."""
     import torch as th
     from rl_zoo3.utils import get_wrapper_class
     from stable_baselines3.common.env_util import make_vec_env
@@ -45,7 +45,7 @@ def prepare(case: str) -> Callable[[], object]:
     block = yaml.safe_load(Path("hyperparams", file).read_text(encoding="utf-8"))[env_id]
     names = inspect.signature(LWMDQN).parameters
     settings: dict[str, Any] = {key: value for key, value in block.items() if key in names and key != "policy"}
-    # the warm-up and the schedule are no part of what is measured
+    # a short warm-up and no schedule, since they are not measured
     settings.update(learning_rate=5e-4, learning_starts=2000, pretraining_updates=5, use_world_model=use_world_model)
     env = make_vec_env(
         env_id, block["n_envs"], seed=0, env_kwargs=block.get("env_kwargs"), wrapper_class=get_wrapper_class(block)
@@ -56,7 +56,7 @@ def prepare(case: str) -> Callable[[], object]:
 
 
 def work(case: str) -> None:
-    """Answer each line of the standard input by the CPU seconds of a turn."""
+    """Run a turn for each line of the standard input, and print its CPU seconds."""
     task = prepare(case)
     answer, sys.stdout = sys.stdout, sys.stderr
     for _ in sys.stdin:
@@ -66,14 +66,14 @@ def work(case: str) -> None:
 
 
 def start_worker(checkout: Path, case: str) -> "subprocess.Popen[str]":
-    """:return: a process that works with the package of a checkout"""
+    """Start a process that runs turns with the package of a checkout."""
     command = [sys.executable, str(Path(__file__).resolve()), "--work", case]
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
     return subprocess.Popen(command, cwd=checkout, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def take_turn(worker: "subprocess.Popen[str]") -> float:
-    """:return: its CPU seconds"""
+    """Make a worker run a turn, and return its CPU seconds."""
     assert worker.stdin is not None and worker.stdout is not None
     worker.stdin.write("\n")
     worker.stdin.flush()
@@ -84,11 +84,11 @@ def take_turn(worker: "subprocess.Popen[str]") -> float:
 
 
 def compare(checkouts: list[Path], case: str, rounds: int) -> None:
-    """Print a line of the table."""
+    """Compare the checkouts in one case, and print a line of the table."""
     workers = [start_worker(checkout, case) for checkout in checkouts]
     turns: list[list[float]] = [[], []]
     for number in range(rounds + 1):
-        # the first of a round changes, and the first round only warms up
+        # the order changes from round to round, and the first round only warms up
         for index in (0, 1) if number % 2 == 0 else (1, 0):
             seconds = take_turn(workers[index])
             if number > 0:
@@ -103,9 +103,9 @@ def compare(checkouts: list[Path], case: str, rounds: int) -> None:
 def main() -> None:
     """Compare the cases one after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkouts", nargs="*", type=Path, help="two checkouts, the earlier one first")
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="what is measured")
-    parser.add_argument("--rounds", type=int, default=9, help="turns of each process")
+    parser.add_argument("checkouts", nargs="*", type=Path, help="The two checkouts, the earlier one first")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="The cases to measure")
+    parser.add_argument("--rounds", type=int, default=9, help="The number of turns of each process")
     parser.add_argument("--work", choices=CASES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work:

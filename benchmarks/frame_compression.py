@@ -1,12 +1,12 @@
 """
-Lossless compression of Atari frames in blocks of consecutive frames of one environment, as the replay does it::
+Lossless compression of Atari frames in blocks of consecutive frames of one environment, as in the replay::
 
     pip install lz4 zstandard blosc2
     OMP_NUM_THREADS=1 python benchmarks/frame_compression.py
 
-Random play of the six games of the paper, 84x84 grey, one thread. Prints for every game and library the bytes of a frame, the
-speed of both directions, and the CPU milliseconds to draw 16 sequences of 125 frames beside those of the raw frames; writes
-them to ``benchmarks/results/frame_compression.csv``.
+The frames are 84x84 grey frames of random play in the six games of the paper; one thread is used. Prints for every game and
+library the bytes of a frame, the speeds of compression and decompression, and the CPU milliseconds to draw 16 sequences of
+125 frames beside those of the raw frames; writes them to ``benchmarks/results/frame_compression.csv``.
 """
 
 import argparse
@@ -39,7 +39,7 @@ CPU = th.device("cpu")
 
 
 def make_codecs() -> dict[str, Codec]:
-    """:return: the libraries under comparison, each with one thread"""
+    """:return: The codecs to compare by name, each with one thread"""
     lz4_of_blosc: dict[str, Any] = {"codec": blosc2.Codec.LZ4, "filters": [blosc2.Filter.NOFILTER], "nthreads": 1}
     return {
         "lz4": Codec(lz4.block.compress, lz4.block.decompress),
@@ -50,7 +50,7 @@ def make_codecs() -> dict[str, Codec]:
 
 
 def play(game: str, n_envs: int, steps: int) -> np.ndarray:
-    """:return: (steps, n_envs, 1, 84, 84) uint8, what random play of a game shows"""
+    """Return the frames of random play of a game, (steps, n_envs, 1, 84, 84) uint8."""
     env = AtariVectorEnv(
         game, n_envs, stack_num=1, reward_clipping=False, life_loss_info=True, autoreset_mode="SameStep", num_threads=1
     )
@@ -65,7 +65,7 @@ def play(game: str, n_envs: int, steps: int) -> np.ndarray:
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """:return: CPU seconds of one call, which a busy neighbour lengthens less than the clock's"""
+    """Return the CPU seconds of one call, which other work of the machine changes less than the wall time."""
     start = time.process_time()
     function()
     return time.process_time() - start
@@ -73,15 +73,15 @@ def seconds(function: Callable[[], object]) -> float:
 
 def measure_codec(codec: Codec, frames: np.ndarray) -> dict[str, float]:
     """
-    :param codec: to measure
-    :param frames: (rows, n_envs, ...) of one game
-    :return: bytes of a frame, and MB of raw frames a second in both directions
+    :param codec: The codec to measure
+    :param frames: The frames of one game, (rows, n_envs, ...)
+    :return: The bytes of a frame, and the MB of raw frames per second in both directions
     """
     by_env = frames.swapaxes(0, 1).reshape(frames.shape[1], -1, BLOCK_ROWS, *frames.shape[2:])
     blocks = list(np.ascontiguousarray(by_env).reshape(-1, *by_env.shape[2:]))
     packed: list[bytes] = []
     packing = seconds(lambda: packed.extend(map(codec.compress, blocks)))
-    # a deque of no length keeps nothing, as the replay keeps only the rows it wants
+    # a deque of length 0 drops the results, since the replay only keeps some of their rows
     unpacking = seconds(lambda: deque(map(codec.decompress, packed), maxlen=0))
     assert all(codec.decompress(block) == raw.tobytes() for block, raw in zip(packed, blocks, strict=True))
     megabytes = frames.nbytes / 1e6
@@ -94,9 +94,9 @@ def measure_codec(codec: Codec, frames: np.ndarray) -> dict[str, float]:
 
 def measure_draws(codecs: dict[str, Codec], frames: np.ndarray) -> dict[str, float]:
     """
-    :param codecs: to measure
-    :param frames: (rows, n_envs, ...) of one game
-    :return: median milliseconds of one sample, interleaved, for each codec and for "raw"
+    :param codecs: The codecs to measure
+    :param frames: The frames of one game, (rows, n_envs, ...)
+    :return: The median milliseconds of one sample, for each codec and for ``"raw"``, measured in turns
     """
     rows, n_envs = frames.shape[:2]
     every_env = np.arange(n_envs)
@@ -118,7 +118,7 @@ def measure_draws(codecs: dict[str, Codec], frames: np.ndarray) -> dict[str, flo
 
 
 def measure_game(game: str, n_envs: int, steps: int) -> list[dict[str, Any]]:
-    """:return: a line of the table for each library"""
+    """Return a line of the table for each library."""
     frames = play(game, n_envs, steps)
     codecs = make_codecs()
     draws = measure_draws(codecs, frames)
@@ -140,7 +140,7 @@ def main() -> None:
     """Measure, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n-envs", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=1600, help="of each environment, a multiple of 8")
+    parser.add_argument("--steps", type=int, default=1600, help="The steps of each environment, a multiple of 8")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "frame_compression.csv")
     arguments = parser.parse_args()
     th.set_num_threads(1)

@@ -1,16 +1,15 @@
 """
-Trainings that are killed at random moments, and go on::
+Trainings that are killed at random moments and resumed::
 
     OMP_NUM_THREADS=1 python benchmarks/kill_resume.py exact --output kill_exact.csv
     OMP_NUM_THREADS=1 python benchmarks/kill_resume.py exact --task atari --steps 4000 --output kill_atari.csv
     OMP_NUM_THREADS=1 python benchmarks/kill_resume.py storm --kills 50 --output kill_storm.csv
     OMP_NUM_THREADS=1 python benchmarks/kill_resume.py soak --minutes 30 --output kill_soak.csv
 
-``exact`` compares a training with another one that got SIGKILL several times, every other time in the middle of a save:
-networks, optimizers, replay, generators, environments and log must be the same to the last bit. Each resume must find a
-complete state, and take the newest. ``storm`` kills often, and compares nothing. ``soak`` watches memory and disk of a
-training that saves every minute.
-Exits with 1 if anything is not as it must be.
+``exact`` compares a training with another one that is killed several times by SIGKILL, every other time during a save:
+networks, optimizers, replay, generators, environments and log must be the same to the last bit. Each resumed training must
+load the newest complete state. ``storm`` kills often, without a comparison. ``soak`` measures memory and disk of a training
+that saves every minute. The exit status is 1 if a requirement is not met.
 """
 
 import argparse
@@ -37,7 +36,7 @@ from sb3_lwm.training_state.comparison import CLOCK, differences
 from sb3_lwm.training_state.files import find_states
 
 SMALL: dict[str, Any] = {"gru_hidden_size": 16, "world_model_kwargs": {"predictor_kwargs": {"gru_hidden_size": 16}}}
-# The labyrinth has the settings of its block; the others learn little, but go through all parts of the program
+# The labyrinth has the settings of its block; the others learn little, but run all parts of the program
 TASKS: dict[str, dict[str, Any]] = {
     "labyrinth": {"policy": "MlpPolicy"},
     "tiny": {
@@ -71,22 +70,22 @@ FINAL, LOG = "final", "progress.csv"
 
 
 def make_env(task: str) -> VecEnv:
-    """:return: the environments of a task, the same in every process"""
+    """Make the environments of a task, which are the same in every process."""
     if task == "atari":
         return AtariVecEnv("montezuma_revenge", 2, seed=0, num_threads=1, max_episode_steps=400)
     return make_vec_env("POL-3x3-v0", 8, seed=0)
 
 
 def make_model(task: str, folder: Path) -> LWMDQN:
-    """:return: a new agent that writes its log into the folder"""
+    """Make a new agent that writes its log into the folder."""
     model = LWMDQN(env=make_env(task), seed=0, device="cpu", **TASKS[task])
     model.set_logger(configure(str(folder), ["csv"]))
     return model
 
 
 def work(options: argparse.Namespace) -> None:
-    """The process that is killed: begins the training, or goes on with it, to its end."""
-    # a state that cannot be read, or environments that cannot come back, must not pass unseen
+    """Start or resume the training, in the process that is killed."""
+    # a state that cannot be read, or environments that cannot be restored, must be an error
     warnings.simplefilter("error")
     folder = options.folder
     states = TrainingStateCallback(folder / "states", options.every_minutes, options.every_steps, keep_last=options.keep_last)
@@ -103,7 +102,7 @@ def work(options: argparse.Namespace) -> None:
 
 
 def start(options: argparse.Namespace, folder: Path) -> tuple[subprocess.Popen[str], str]:
-    """:return: a process that trains in this folder, and what it went on from"""
+    """Start a process that trains in this folder, and return it with the line that it prints at its start."""
     command = [sys.executable, __file__, "work", "--folder", str(folder), "--task", options.task]
     for name in ("steps", "every_steps", "every_minutes", "keep_last"):
         if (value := getattr(options, name)) is not None:
@@ -114,7 +113,7 @@ def start(options: argparse.Namespace, folder: Path) -> tuple[subprocess.Popen[s
 
 
 def finish(process: subprocess.Popen[str], is_killed: bool = False) -> None:
-    """Wait for a training's end, or end it."""
+    """Wait for the end of a training, or kill it."""
     if is_killed:
         process.kill()
     if process.wait() != 0 and not is_killed:
@@ -122,15 +121,15 @@ def finish(process: subprocess.Popen[str], is_killed: bool = False) -> None:
 
 
 def is_saving(folder: Path) -> bool:
-    """:return: whether a save is under way"""
+    """Return whether a save has started and not ended."""
     return any((folder / "states").glob(".saving_*"))
 
 
 def kill(process: subprocess.Popen[str], folder: Path, after: int, seconds: float, in_save: bool) -> bool | None:
     """
-    Kill a training some time after it saved a state of so many steps, or in the first save after that.
+    Kill a training some seconds after it has saved a state of at least ``after`` steps, or in the first save after that.
 
-    :return: whether a save was under way; None if the training had ended before
+    :return: Whether it was killed during a save; None if the training had ended before
     """
     until = None
     while until is None or time.monotonic() < until or (in_save and not is_saving(folder)):
@@ -145,31 +144,31 @@ def kill(process: subprocess.Popen[str], folder: Path, after: int, seconds: floa
 
 
 def newest(folder: Path) -> str:
-    """:return: the newest state of a run; empty if there is none"""
+    """Return the newest state of a run; empty if there is none."""
     states = find_states(folder / "states")
     return str(states[0]) if states else ""
 
 
 def steps_saved(folder: Path) -> int:
-    """:return: the steps of the newest state of a run; 0 if there is none"""
+    """Return the number of steps of the newest state of a run; 0 if there is none."""
     return int(Path(newest(folder) or "state_0").name.split("_")[1])
 
 
 def read_log(folder: Path) -> list[dict[str, str]]:
-    """:return: the lines of a run's log, without what the clock decides"""
+    """Return the lines of a run's log, without values that depend on the clock."""
     with open(folder / LOG, newline="", encoding="utf-8") as file:
         return [{key: value for key, value in line.items() if key not in CLOCK} for line in csv.DictReader(file)]
 
 
 def killed_training(options: argparse.Namespace, folder: Path, kills: int) -> list[dict[str, Any]]:
     """
-    Train with so many kills on the way, to the end, but in a storm.
+    Train with several kills. In the mode ``exact`` the training is then finished.
 
-    :return: a row for each kill
+    :return: A row for each kill
     """
     rows: list[dict[str, Any]] = []
     generator = random.Random(options.seed)
-    # so that the kills of a comparison are spread over the training; its last part is left for the last of them to come
+    # the kills of a comparison are spread over the training, without its last part, in which the last kill may be delayed
     moments = sorted(generator.uniform(0.0, 0.8 * options.steps) for _ in range(kills))
     expected = ""
     with tqdm(total=kills, desc="Killed", unit="kill") as bar:
@@ -195,7 +194,7 @@ def killed_training(options: argparse.Namespace, folder: Path, kills: int) -> li
 
 
 def run_exact(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Compare a training with one that was killed."""
+    """Compare an uninterrupted training with one that was killed."""
     unbroken, broken = folder / "unbroken", folder / "broken"
     finish(start(options, unbroken)[0])
     last, before = (state.stat().st_mtime for state in find_states(unbroken / "states")[:2])
@@ -212,7 +211,7 @@ def run_exact(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]
 
 
 def run_storm(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Kill often."""
+    """Kill a training often."""
     options.longest = options.longest or 3.0
     rows = killed_training(options, folder, options.kills)
     print(f"{len(rows)} kills, {sum(row['in_save'] for row in rows)} of them in a save; each resume found a complete state.")
@@ -220,7 +219,7 @@ def run_storm(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]
 
 
 def run_soak(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Watch memory and disk."""
+    """Measure memory and disk of a training every minute."""
     process, _ = start(options, folder)
     rows = []
     for minute in tqdm(range(options.minutes + 1), desc="Soak", unit="minute"):
@@ -244,23 +243,23 @@ def run_soak(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
 
 
 def parse() -> argparse.Namespace:
-    """:return: the options"""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mode", choices=["exact", "storm", "soak", "work"])
-    parser.add_argument("--task", choices=TASKS, default="labyrinth", help="what is learned")
-    parser.add_argument("--steps", type=int, help="of the training")
-    parser.add_argument("--kills", type=int, default=3, help="how many")
-    parser.add_argument("--longest", type=float, help="seconds before a kill, at most")
-    parser.add_argument("--minutes", type=int, default=30, help="of the soak")
-    parser.add_argument("--every-steps", type=int, help="between two states")
-    parser.add_argument("--every-minutes", type=float, help="between two states")
-    parser.add_argument("--keep-last", type=int, default=2, help="states that stay")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--folder", type=Path, help="for the trainings; a temporary one by default")
-    parser.add_argument("--output", type=Path, help="a csv file for the rows")
+    parser.add_argument("--task", choices=TASKS, default="labyrinth", help="The task to learn")
+    parser.add_argument("--steps", type=int, help="The number of steps of the training")
+    parser.add_argument("--kills", type=int, default=3, help="The number of kills")
+    parser.add_argument("--longest", type=float, help="The maximum number of seconds before a kill")
+    parser.add_argument("--minutes", type=int, default=30, help="The length of the soak")
+    parser.add_argument("--every-steps", type=int, help="The number of steps between two states")
+    parser.add_argument("--every-minutes", type=float, help="The number of minutes between two states")
+    parser.add_argument("--keep-last", type=int, default=2, help="The number of states to keep")
+    parser.add_argument("--seed", type=int, default=0, help="The seed of the moments of the kills")
+    parser.add_argument("--folder", type=Path, help="The folder for the trainings; by default a temporary one")
+    parser.add_argument("--output", type=Path, help="The csv file for the rows")
     options = parser.parse_args()
     if options.every_minutes is None and options.every_steps is None:
-        # a storm must find states in the middle of the pretraining too, or it would never get past it
+        # a storm also needs states in the middle of the pretraining, or it would never finish it
         options.every_minutes = {"soak": 1.0, "storm": 0.02}.get(options.mode)
         options.every_steps = None if options.every_minutes else 500
     options.steps = options.steps or {"exact": 20_000, "storm": 200_000, "soak": 10_000_000, "work": 0}[options.mode]
@@ -268,7 +267,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run what is asked for, and write the rows."""
+    """Run the chosen mode, and write the rows."""
     options = parse()
     if options.mode == "work":
         work(options)

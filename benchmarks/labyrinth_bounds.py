@@ -1,4 +1,4 @@
-"""What can be expected in a labyrinth: steps of walkers that learn nothing, from one who knows nothing to one with the map."""
+"""Bounds for the steps in a labyrinth: walks without learning, from a random walk to the shortest walk with a known map."""
 
 from collections import deque
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from tqdm import tqdm
 
 from sb3_lwm.envs.labyrinth import PartiallyObservableLabyrinthEnv
 
-# by action: left, down, right, up; rows count from the top
+# The change of row and column by each action: left, down, right, up; rows count from the top
 SHIFTS = ((0, -1), (1, 0), (0, 1), (-1, 0))
-# of the registered ids
+# The time limit of the registered ids
 TIME_LIMIT = 1000
 Place = tuple[int, int]
 Walker = Callable[[PartiallyObservableLabyrinthEnv, np.random.Generator], int]
@@ -22,9 +22,9 @@ def _neighbour(place: Place, action: int) -> Place:
 
 def walk_randomly(env: PartiallyObservableLabyrinthEnv, random: np.random.Generator) -> int:
     """
-    :param env: without a time limit
-    :param random: of the actions
-    :return: steps of an episode of uniformly random actions, at most 1000
+    :param env: The labyrinth, without a time limit
+    :param random: The generator of the actions
+    :return: The number of steps of an episode of uniformly random actions, at most 1000
     """
     env.reset()
     for step, action in enumerate(random.integers(4, size=TIME_LIMIT), start=1):
@@ -35,11 +35,11 @@ def walk_randomly(env: PartiallyObservableLabyrinthEnv, random: np.random.Genera
 
 def search(env: PartiallyObservableLabyrinthEnv, random: np.random.Generator) -> int:
     """
-    Depth-first search with a perfect memory, which needs the observations only.
+    Depth-first search with a perfect memory, which only needs the observations.
 
-    :param env: without a time limit
-    :param random: chooses among the passages that have not been taken
-    :return: steps of an episode
+    :param env: The labyrinth, without a time limit
+    :param random: The generator that chooses among the passages not taken yet
+    :return: The number of steps of an episode
     """
     observation, _ = env.reset()
     here: Place = (0, 0)
@@ -60,9 +60,9 @@ def search(env: PartiallyObservableLabyrinthEnv, random: np.random.Generator) ->
 
 def distances_from(passages: np.ndarray, start: Place) -> dict[Place, int]:
     """
-    :param passages: (size, size, 4) bool, the map
-    :param start: a cell
-    :return: steps from there to each cell
+    :param passages: The map, (size, size, 4) bool
+    :param start: The first cell
+    :return: The number of steps from there to each cell
     """
     distances, queue = {start: 0}, deque([start])
     while queue:
@@ -76,11 +76,11 @@ def distances_from(passages: np.ndarray, start: Place) -> dict[Place, int]:
 
 def walk_with_the_map(env: PartiallyObservableLabyrinthEnv, random: np.random.Generator) -> int:
     """
-    The shortest walk through all cells. In a tree it takes every passage twice, save those on the way to its last cell.
+    The shortest walk through all cells. In a tree it takes every passage twice, except for those on the path to the last cell.
 
-    :param env: without a time limit
-    :param random: not used
-    :return: steps of an episode
+    :param env: The labyrinth, without a time limit
+    :param random: A generator, not used
+    :return: The number of steps of an episode
     """
     env.reset()
     return 2 * (env.size * env.size - 1) - max(distances_from(env.passages, env.position).values())
@@ -92,10 +92,10 @@ N_LABYRINTHS = 2000
 
 def bound(agent: str, size: int, seed: int = 0) -> np.ndarray:
     """
-    :param agent: a key of ``BOUNDS``
-    :param size: of the labyrinths
-    :param seed: of the labyrinths and the choices
-    :return: (labyrinths,) int, steps of each episode
+    :param agent: A key of ``BOUNDS``
+    :param size: The size of the labyrinths
+    :param seed: The seed of the labyrinths and the choices
+    :return: The number of steps of each episode, (labyrinths,) int
     """
     walk = BOUNDS[agent]
     env = PartiallyObservableLabyrinthEnv(size)

@@ -1,4 +1,4 @@
-"""The trainings of ``labyrinth.py`` and ``ablations.py``: which there are, and how they are run side by side."""
+"""The trainings of ``labyrinth.py`` and ``ablations.py``, and their execution in parallel processes."""
 
 import argparse
 import itertools
@@ -21,64 +21,64 @@ from sb3_lwm.training_state.files import find_states
 from sb3_lwm.zoo.processes import stop
 
 HERE = Path(__file__).parent
-# module beside this one with the policies of ablations
+# The module with the policies of the ablations
 VARIANTS = "labyrinth_variants"
 
 
 class Agent(NamedTuple):
-    """How an agent is trained."""
+    """An algorithm with its settings."""
 
     algo: str = "lwm_dqn"
-    # of the Zoo's -params
+    # the values of the Zoo's -params
     params: tuple[str, ...] = ()
-    # settings in place of those that ship
+    # the settings that replace those of the package
     conf_file: str | None = None
 
 
 class Cell(NamedTuple):
-    """A training, whose log folder has no other."""
+    """A training with its own log folder."""
 
     size: int
     name: str
     agent: Agent
     seed: int
-    # what tells its settings from others
+    # the name of its settings
     settings: str
-    # of the whole training, and between two models that are kept
+    # the numbers of steps of the whole training, and between two saved models
     steps: int
     interval: int
     logs: Path
 
     @property
     def env_id(self) -> str:
-        """:return: of the labyrinth"""
+        """:return: The id of the labyrinth"""
         return f"POL-{self.size}x{self.size}-v0"
 
     @property
     def run(self) -> Path:
-        """:return: the folder of its run"""
+        """:return: The folder of its run"""
         return self.logs / self.agent.algo / f"{self.env_id}_1"
 
     def checkpoints(self) -> dict[int, Path]:
-        """:return: the models that there are by now, by their steps"""
+        """:return: The models saved so far, by their numbers of steps"""
         steps = range(self.interval, self.steps + 1, self.interval)
         paths = {step: self.run / f"rl_model_{step}_steps.zip" for step in steps}
         return {step: path for step, path in paths.items() if path.exists()}
 
     def is_finished(self) -> bool:
-        """:return: whether it has all its models"""
+        """:return: Whether all its models are saved"""
         return len(self.checkpoints()) == self.steps // self.interval
 
     def versions(self) -> dict[str, str]:
-        """:return: of the packages with which the training was begun, or last gone on with"""
+        """:return: The versions of the packages with which the training was started or last continued"""
         return pd.read_csv(self.logs / "versions.csv", dtype=str).iloc[0].to_dict()
 
 
 def make_cells(options: argparse.Namespace, agents: Mapping[str, Agent]) -> list[Cell]:
     """
-    :param options: of the command line
-    :param agents: that can be trained, by name
-    :return: the trainings; other settings and lengths have other folders
+    :param options: The options of the command line
+    :param agents: The agents that can be trained, by name
+    :return: The trainings; their folders depend on settings and lengths
     """
     cells = []
     trained = [name for name in options.agents if name in agents]
@@ -92,14 +92,14 @@ def make_cells(options: argparse.Namespace, agents: Mapping[str, Agent]) -> list
 
 def command(cell: Cell, options: argparse.Namespace) -> list[str]:
     """
-    :param cell: that is not finished
-    :param options: of the command line
-    :return: what trains it, from where it stopped; other algorithms than LWMDQN keep no states, and begin anew
+    :param cell: An unfinished training
+    :param options: The options of the command line
+    :return: The command that starts or resumes it; algorithms other than LWMDQN save no states, and start again
     """
     zoo = [sys.executable, "-m", "sb3_lwm.zoo"]
     if find_states(cell.run / "states"):
         return [*zoo, "resume", str(cell.run)]
-    # stopped before its first state: a second run would get another number
+    # an interrupted run without a state is removed, since a second run would get another number
     shutil.rmtree(cell.logs, ignore_errors=True)
     what = ["--algo", cell.agent.algo, "--env", cell.env_id, "--seed", str(cell.seed), "-n", str(cell.steps)]
     how = ["--num-threads", "1", "--eval-freq", "-1", "--save-freq", str(cell.interval), "-f", str(cell.logs)]
@@ -112,9 +112,9 @@ def command(cell: Cell, options: argparse.Namespace) -> list[str]:
 
 def start(cell: Cell, options: argparse.Namespace) -> "subprocess.Popen[bytes]":
     """
-    :param cell: that is not finished
-    :param options: of the command line
-    :return: its training; what it says is in a file beside its logs
+    :param cell: An unfinished training
+    :param options: The options of the command line
+    :return: The process of the training, whose output goes to a file beside its logs
     """
     arguments = command(cell, options)
     cell.logs.mkdir(parents=True, exist_ok=True)
@@ -131,12 +131,12 @@ def _output(cell: Cell) -> Path:
 
 def train_all(cells: Sequence[Cell], options: argparse.Namespace, interruptions: Sequence[int]) -> list[str]:
     """
-    Train what is not finished, ``options.jobs`` at a time, and show how far it is.
+    Run the unfinished trainings, ``options.jobs`` in parallel, and show their progress.
 
-    :param cells: all trainings
-    :param options: of the command line
-    :param interruptions: signals that have come in; with the first, all trainings are stopped
-    :return: what failed, and where its output is
+    :param cells: All trainings
+    :param options: The options of the command line
+    :param interruptions: The received signals; the first one stops all trainings
+    :return: A message for each failed training, with the path of its output
     """
     waiting = [cell for cell in cells if not cell.is_finished()]
     running: list[tuple[Cell, subprocess.Popen[bytes]]] = []
@@ -170,7 +170,7 @@ def _end(cell: Cell, code: int) -> str | None:
 
 
 def write(table: pd.DataFrame, path: Path) -> None:
-    """Write a CSV, which appears when it is whole."""
+    """Write a CSV completely or not at all."""
     with whole_file(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g")
 

@@ -1,4 +1,4 @@
-"""Policies for the ablations; the Zoo imports this module by ``--gym-packages`` and then knows them by name."""
+"""Policies for the ablations. The Zoo imports this module by ``--gym-packages``, which registers their names."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ from sb3_lwm.world_model.normalizer import IntrinsicRewardNormalizer
 
 
 class NeverResetGRU(ResettableGRU):
-    """Keeps its memory from one episode to the next."""
+    """A GRU that keeps its hidden state from one episode to the next."""
 
     def forward(self, inputs: th.Tensor, hidden: th.Tensor, resets: th.Tensor) -> th.Tensor:
-        """:return: as :meth:`ResettableGRU.forward`"""
+        """See :meth:`ResettableGRU.forward`; ``resets`` only mark final rows."""
         if len(inputs) == 1:
             return super().forward(inputs, hidden, th.zeros_like(resets))
-        # The row before a start is the final observation of an episode, which the actor never sees. One more input opens
-        # the update gate there, and the memory stays as it is.
+        # The row before a start is the final observation of an episode, which is not an input of the actor. An additional
+        # input opens the update gate there, which keeps the hidden state unchanged.
         is_final = th.cat((resets[1:], th.zeros_like(resets[:1]))).to(inputs.dtype).unsqueeze(-1)
         opens = th.zeros_like(self.cell.weight_ih[:, :1])
         opens[self.hidden_size : 2 * self.hidden_size] = 1e4
@@ -28,21 +28,21 @@ class NeverResetGRU(ResettableGRU):
 
 
 class RawErrors(IntrinsicRewardNormalizer):
-    """The reward is the prediction error as it is."""
+    """Rewards that are the prediction errors themselves, without normalisation."""
 
     def forward(self, errors: th.Tensor) -> th.Tensor:
-        """:return: same shape as the errors"""
+        """:return: The rewards, of the shape of the errors"""
         return self.scale * errors
 
 
 class SurprisedByResets(LatentWorldModel):
     """
-    Predicts the first observation of the next episode from the last action of this one, learns it, and rewards the action for
-    its error, in place of the final observation: as a replay without the ends of episodes does, such as that of LWM's authors.
+    World model that predicts the first observation of the next episode instead of the final observation, learns it, and adds
+    its error to the reward of the last action, as with a replay without the ends of episodes, such as that of LWM's authors.
     """
 
     def sequence_errors(self, samples: SequenceSamples) -> tuple[th.Tensor, th.Tensor]:
-        """:return: as :meth:`LatentWorldModel.sequence_errors`"""
+        """See :meth:`LatentWorldModel.sequence_errors`."""
         observations = samples.observations
         assert isinstance(observations, th.Tensor)
         # the row before a start is a final one
@@ -52,7 +52,7 @@ class SurprisedByResets(LatentWorldModel):
 
 
 class NeverResetPolicy(MlpPolicy):
-    """The memories of agent and world model are not reset where an episode begins."""
+    """Policy whose hidden states, of agent and world model, are not reset at the start of an episode."""
 
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)
@@ -62,7 +62,7 @@ class NeverResetPolicy(MlpPolicy):
 
 
 class RawErrorPolicy(MlpPolicy):
-    """The intrinsic reward is the prediction error, without mean and standard deviation."""
+    """Policy whose intrinsic reward is the prediction error, without mean and standard deviation."""
 
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)
@@ -71,7 +71,7 @@ class RawErrorPolicy(MlpPolicy):
 
 
 class PaidResetsPolicy(MlpPolicy):
-    """The observation of a reset is predicted, and its error is an intrinsic reward."""
+    """Policy whose world model predicts the observation of a reset, with an intrinsic reward for its error."""
 
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)

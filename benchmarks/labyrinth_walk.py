@@ -3,7 +3,7 @@ One episode of a trained agent in a labyrinth: the map, the cells of its path, a
 
     python benchmarks/labyrinth_walk.py --env POL-5x5-v0 -f logs --output benchmarks/results/labyrinth_walk.json
 
-writes it down with the options of ``python -m sb3_lwm.zoo evaluate``; ``benchmarks/plot.py`` draws it.
+The options are those of ``python -m sb3_lwm.zoo evaluate``; ``benchmarks/plot.py`` draws the file.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from sb3_lwm.zoo.commands.record import load_policy
 
 
 class Walk(gym.Wrapper[Any, Any, Any, Any]):
-    """Remembers the path of the episode."""
+    """Records the path of the episode."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
@@ -38,15 +38,15 @@ class Walk(gym.Wrapper[Any, Any, Any, Any]):
         self.path: list[tuple[int, int]] = []
 
     def reset(self, **kwargs: Any) -> Any:
-        """:return: as the labyrinth's"""
+        """:return: The result of the labyrinth's reset"""
         result = self.env.reset(**kwargs)
         if not self.is_over:
-            # a VecEnv resets once more after the end
+            # a VecEnv resets the environment again after the end
             self.passages, self.path = self.labyrinth.passages, [self.labyrinth.position]
         return result
 
     def step(self, action: Any) -> Any:
-        """:return: as the labyrinth's"""
+        """:return: The result of the labyrinth's step"""
         result = self.env.step(action)
         self.path.append(self.labyrinth.position)
         self.is_over = result[2] or result[3]
@@ -54,16 +54,16 @@ class Walk(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def main() -> None:
-    """Play the episode, write the file."""
+    """Play the episode, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     register()
     add_player_options(parser)
-    parser.add_argument("--output", type=Path, required=True, help="JSON to write")
+    parser.add_argument("--output", type=Path, required=True, help="The JSON file to write")
     options = parse_player_options(parser, None)
     if options.max_episode_steps is not None:
-        parser.error(f"--max-episode-steps {options.max_episode_steps}: of Atari games only, leave it out.")
+        parser.error(f"--max-episode-steps {options.max_episode_steps}: this option is for Atari games only, leave it out.")
     if not options.env.startswith("POL-"):
-        parser.error(f"--env {options.env}: it has to be a labyrinth, such as POL-5x5-v0.")
+        parser.error(f"--env {options.env}: it must be a labyrinth, such as POL-5x5-v0.")
     policy, _ = load_policy(options)
     set_random_seed(options.seed)
     walk = Walk(gym.make(options.env, render_mode="ansi", **(options.env_kwargs or {})))
@@ -74,7 +74,7 @@ def main() -> None:
         "env": options.env,
         "passages": walk.passages.astype(int).tolist(),
         "path": walk.path,
-        # nothing was expected at the reset
+        # the reset has no intrinsic reward
         "intrinsic_rewards": [None, *episode.intrinsic_rewards[1:].round(4).tolist()],
     }
     with whole_file(options.output) as temporary:

@@ -1,14 +1,13 @@
 """
-Is the intrinsic reward high where something is new, and not where something is only random? On Montezuma's Revenge::
+The intrinsic reward of new and of random observations, in Montezuma's Revenge::
 
     OMP_NUM_THREADS=1 python benchmarks/novelty.py --updates 250 --output benchmarks/results/novelty.csv \
         --figure benchmarks/results/novelty.png
 
-Encoder and predictor learn from random play, without and with a noisy television: a patch of random pixels in every other
-episode. Then each situation below is met at the end of an episode that neither has seen, and so is its control, in
-which nothing new happens. All numbers are in standard deviations of the intrinsic reward of held-out random play, above its
-mean; rewards are not clipped, so that they do not depend on the normaliser's running statistics.
-Cells that the CSV already holds are not computed again.
+Encoder and predictor are trained on random play, without and with a noisy television: a patch of random pixels in every other
+episode. Then each situation below is placed at the end of held-out episodes, and so is its control without any novelty. All
+numbers are standard deviations of the intrinsic reward of held-out random play above its mean; rewards are not clipped, so
+that they do not depend on the normaliser's running statistics. Cells that are already in the CSV are not computed again.
 """
 
 import argparse
@@ -32,24 +31,24 @@ from sb3_lwm.world_model.encoders import ImageEncoder
 OTHER_GAME = "Frostbite"
 OBJECTIVES = ("w-mse", "random")
 PLAY_SEED = 0
-# the predictor's windows, as in the paper's pretraining
+# The windows of the predictor, as in the paper's pretraining
 BATCH_SIZE, SEQUENCE_LENGTH = 16, 100
 
 
 def episode_starts(data: Play) -> th.Tensor:
-    """:return: (N,) bool, first rows of episodes"""
+    """Return whether each row is the first one of an episode, (N,) bool."""
     return th.as_tensor(np.diff(data.episodes, prepend=-1) != 0)
 
 
 def train_predictor(encoder: ImageEncoder, data: Play, seed: int, n_updates: int) -> LatentWorldModel:
     """
-    Train the recurrent predictor as the agent does, with the same weight for every window.
+    Train the recurrent predictor in the same way as the agent, with equal weights of all windows.
 
-    :param encoder: whose embeddings are predicted
-    :param data: random play to learn from
-    :param seed: of the weights and of the windows
-    :param n_updates: of 16 windows of 100 rows
-    :return: the world model, with its normaliser
+    :param encoder: The encoder whose embeddings are predicted
+    :param data: The random play to learn from
+    :param seed: The seed of the weights and of the windows
+    :param n_updates: The number of updates, of 16 windows of 100 rows
+    :return: The world model with its normaliser
     """
     set_random_seed(seed)
     rng = np.random.default_rng(seed)
@@ -59,7 +58,7 @@ def train_predictor(encoder: ImageEncoder, data: Play, seed: int, n_updates: int
         intrinsic_reward_scale=1.0,
         intrinsic_reward_clip=None,
         intrinsic_reward_momentum=0.99,
-        # the encoder has learned already
+        # the encoder is already trained
         encoder_objective="random",
         image_latent_size=LATENT_SIZE,
     )
@@ -79,7 +78,7 @@ def train_predictor(encoder: ImageEncoder, data: Play, seed: int, n_updates: int
 
 
 def embed(model: LatentWorldModel, data: Play) -> th.Tensor:
-    """:return: (N, Z) float"""
+    """Return the latents of all frames, (N, Z) float."""
     encoder = model.encoder.encoders["observation"]
     assert isinstance(encoder, ImageEncoder)
     with th.no_grad():
@@ -88,10 +87,10 @@ def embed(model: LatentWorldModel, data: Play) -> th.Tensor:
 
 def predict(model: LatentWorldModel, latents: th.Tensor, actions: th.Tensor, starts: th.Tensor) -> th.Tensor:
     """
-    :param latents: (T, B, Z) float
-    :param actions: (T, B) int64
-    :param starts: (T, B) bool
-    :return: (T - 1, B) float, prediction errors of all rows but the first
+    :param latents: The latents, (T, B, Z) float
+    :param actions: The actions, (T, B) int64
+    :param starts: Whether an episode begins with each row, (T, B) bool
+    :return: The prediction errors of all rows after the first, (T - 1, B) float
     """
     hidden = th.zeros(latents.shape[1], model.hidden_size)
     predictions, _ = model.expect(latents[:-1], actions[:-1], hidden, starts[:-1])
@@ -99,7 +98,7 @@ def predict(model: LatentWorldModel, latents: th.Tensor, actions: th.Tensor, sta
 
 
 def intrinsic_rewards(model: LatentWorldModel, data: Play) -> np.ndarray:
-    """:return: (N,) float, of each row's frame; NaN at the start of an episode"""
+    """Return the intrinsic reward of each row's frame, (N,) float; NaN at the start of an episode."""
     starts, actions = episode_starts(data), th.as_tensor(data.actions)
     with th.no_grad():
         errors = predict(model, embed(model, data)[:, None], actions[:, None], starts[:, None])
@@ -108,12 +107,12 @@ def intrinsic_rewards(model: LatentWorldModel, data: Play) -> np.ndarray:
 
 
 def last_rewards(model: LatentWorldModel, data: Play) -> np.ndarray:
-    """:return: (number of episodes,) float, intrinsic reward of the last frame of each"""
+    """Return the intrinsic reward of the last frame of each episode, (number of episodes,) float."""
     return intrinsic_rewards(model, data)[np.diff(data.episodes, append=-1) != 0]
 
 
 def measure(model: LatentWorldModel, test: Play, new: dict[str, Play], seed: int) -> list[dict[str, object]]:
-    """:return: a row for each situation, and for the television in all held-out episodes"""
+    """Return a row for each situation, and for the television in all held-out episodes."""
     usual = intrinsic_rewards(model, test)
     mean, std = np.nanmean(usual), np.nanstd(usual)
     rewards = {name: last_rewards(model, data) for name, data in new.items()}
@@ -135,7 +134,7 @@ def draw(model: LatentWorldModel, test: Play, path: Path) -> None:
 
 
 def run_seed(data: Play, other: Play, seed: int, arguments: argparse.Namespace) -> None:
-    """Fill the cells of a seed."""
+    """Compute the missing cells of a seed."""
     train, test = split(data, seed)
     new = None
     for tv in (False, True):
@@ -167,17 +166,17 @@ def print_table(results: pd.DataFrame) -> None:
 
 
 def main() -> None:
-    """Compute what is missing, print the table."""
+    """Compute the missing cells, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--seeds", nargs="+", type=int, default=[1, 2, 3], help="of weights, windows, held-out episodes, visits"
+        "--seeds", nargs="+", type=int, default=[1, 2, 3], help="The seeds of weights, windows, held-out episodes, visits"
     )
-    parser.add_argument("--updates", type=int, default=250, help="of the encoder")
+    parser.add_argument("--updates", type=int, default=250, help="The number of updates of the encoder")
     parser.add_argument("--predictor-updates", type=int, default=500)
-    parser.add_argument("--frames", type=int, default=50_000, help="of random play")
-    parser.add_argument("--cache", type=Path, help="folder to keep random play and encoders in, for other runs")
-    parser.add_argument("--figure", type=Path, help="PNG to draw, when the cell of W-MSE and the first seed is computed")
-    parser.add_argument("--output", type=Path, required=True, help="CSV to write or to continue")
+    parser.add_argument("--frames", type=int, default=50_000, help="The number of frames of random play")
+    parser.add_argument("--cache", type=Path, help="The folder for random play and encoders, for other runs")
+    parser.add_argument("--figure", type=Path, help="The PNG to draw with the cell of W-MSE and the first seed")
+    parser.add_argument("--output", type=Path, required=True, help="The CSV to write or to continue")
     arguments = parser.parse_args()
     th.set_num_threads(1)
     data = cached_play(arguments.cache, GAME, arguments.frames, PLAY_SEED)

@@ -1,13 +1,13 @@
 """
-Pictures and tables of the labyrinth results, from their CSVs alone::
+Figures and tables of the labyrinth results, made from their CSVs alone::
 
     python benchmarks/plot.py benchmarks/results/labyrinth.csv benchmarks/results/ablations.csv \
         --walk benchmarks/results/labyrinth_walk.json --output benchmarks/results
 
-``<name of the CSV>_curves`` has the evaluations during the training, every seed as a thin line and, of four seeds or more,
-their interquartile mean with its bootstrap interval (rliable); ``<name of the CSV>_steps`` the last evaluation of every seed
-as a dot, their mean as a bar, and the bounds as lines; ``labyrinth_walk`` one episode of a trained agent
-(``labyrinth_walk.py``). All as PNG and SVG. The tables are printed, as Markdown.
+``<name of the CSV>_curves`` shows the evaluations during the training: each seed as a thin line and, for four seeds or more,
+their interquartile mean with its bootstrap interval (rliable). ``<name of the CSV>_steps`` shows the last evaluation of each
+seed as a dot, their mean as a bar, and the bounds as lines. ``labyrinth_walk`` shows one episode of a trained agent
+(``labyrinth_walk.py``). All figures are written as PNG and SVG. The tables are printed in Markdown.
 """
 
 import argparse
@@ -26,20 +26,20 @@ from walk_figure import draw_walk
 
 from sb3_lwm.figures import save_figure
 
-# what the others are compared with, in labyrinth.csv and in ablations.csv
+# The agents with which the others are compared, in labyrinth.csv and in ablations.csv
 REFERENCES = ("lwm_dqn", "complete")
 BOUND_STYLES = {"random": ":", "search": "--", "map-known": "-"}
 GREY = "0.35"
-# of the bars' panels, in steps of depth-first search
+# The width of the panels of bars, relative to the steps of depth-first search
 WIDTH = 1.5
-# of the curves' steps of an episode, which are drawn logarithmically
+# The ticks of the curves' vertical axis, the steps of an episode on a logarithmic scale
 TICKS = (10, 15, 20, 30, 50, 100, 200, 500, 1000)
 
 
 def find_mixed(results: pd.DataFrame) -> str | None:
     """
-    :param results: rows of a CSV
-    :return: which agent has trainings with different settings or of different lengths, if one has
+    :param results: The rows of a CSV
+    :return: A description of an agent with trainings of different settings or lengths; None if there is no such agent
     """
     trainings = results.dropna(subset="settings").groupby(["size", "agent", "seed", "settings"]).steps.max().reset_index()
     for (size, agent), rows in trainings.groupby(["size", "agent"]):
@@ -51,8 +51,8 @@ def find_mixed(results: pd.DataFrame) -> str | None:
 
 def draw_curves(results: pd.DataFrame) -> Figure:
     """
-    :param results: rows of one or several sizes
-    :return: a panel for each size and agent, its learning curves beside those of the reference; or the reference alone
+    :param results: The rows of one or several sizes
+    :return: The figure, with a panel for each size and agent: its learning curves and those of the reference
     """
     evaluations = results[results.kind == "evaluation"]
     pairs = list(evaluations[["size", "agent"]].drop_duplicates().itertuples(index=False))
@@ -63,10 +63,10 @@ def draw_curves(results: pd.DataFrame) -> Figure:
     figure, panels = _panels(len(shown), height=3.0, sharey=True)
     for axes, (size, agent) in zip(panels, shown, strict=True):
         rows = evaluations[evaluations["size"] == size]
-        # the reference last, above the other
+        # the reference is drawn last, above the other agent
         beside = rows[rows.agent.isin([agent, *REFERENCES])].groupby("agent")
         for name, part in sorted(beside, key=lambda pair: pair[0] in REFERENCES):
-            # where there are many others, each is named by its title
+            # with several other agents, the title of a panel names its agent
             label = name if name in REFERENCES or max(n_shown.values()) == 1 else "agent of the title"
             draw_seeds(axes, part.pivot_table("mean_steps", "seed", "steps"), _colour(name), label)
         for row in results[(results["size"] == size) & (results.kind == "bound")].itertuples():
@@ -85,9 +85,9 @@ def draw_curves(results: pd.DataFrame) -> Figure:
 
 def draw_steps(results: pd.DataFrame) -> Figure:
     """
-    :param results: rows of one or several sizes
-    :return: bars of the last evaluations, one panel for each size; what is far beyond depth-first search is cut, an arrow in
-        place of its dot; beside the bars the numbers of all seeds
+    :param results: The rows of one or several sizes
+    :return: The figure, with a panel of bars of the last evaluations for each size; bars far beyond depth-first search are
+        cut, with an arrow instead of the dot; the numbers of all seeds are beside the bars
     """
     evaluations = results[results.kind == "evaluation"]
     last = evaluations[evaluations.steps == evaluations.groupby(["size", "agent", "seed"]).steps.transform("max")]
@@ -133,7 +133,7 @@ def _panels(number: int, height: float, sharey: bool = False) -> tuple[Figure, l
 
 
 def _add_legend(figure: Figure, panels: list[Any]) -> None:
-    """One for all panels, below them."""
+    """Add one legend for all panels, below them."""
     entries = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if entries:
         figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=len(entries), fontsize=8)
@@ -145,38 +145,40 @@ def _colour(agent: str) -> str:
 
 def read(path: Path) -> pd.DataFrame:
     """
-    :param path: of a CSV
-    :return: its rows
-    :raises ValueError: if no pictures can be made of them
+    :param path: The path of a CSV
+    :return: The rows of the CSV
+    :raises ValueError: If they cannot be drawn
     """
     results = pd.read_csv(path)
     if not {"size", "agent", "seed", "steps", "settings", "kind", "mean_steps", "wall_seconds"} <= set(results.columns):
-        raise ValueError(f"{path} is no CSV of trainings, made by labyrinth.py or ablations.py.")
+        raise ValueError(f"{path} is not a CSV of trainings, made by labyrinth.py or ablations.py.")
     if mixed := find_mixed(results):
-        raise ValueError(f"{path}, {mixed}. A CSV for each, please.")
+        raise ValueError(f"{path}, {mixed}: use a separate CSV for each.")
     return results
 
 
 def print_tables(title: str, results: pd.DataFrame) -> None:
-    """Print the last evaluations, then all of each size, then the means of the trainings."""
+    """Print the last evaluations, then all evaluations of each size, then the means of the trainings."""
     print(f"\n{title}: mean steps of an episode, each seed\n\n{to_markdown(final_table(results))}\n")
     for size, rows in results.dropna(subset="seed").groupby("size"):
-        print(f"{title}, {size}x{size}: after so many steps of training\n\n{to_markdown(course_table(rows))}\n")
-    print(f"{title}: during the training, up to so many steps, and after it\n\n{to_markdown(training_table(results))}\n")
+        print(f"{title}, {size}x{size}: evaluations by steps of the training\n\n{to_markdown(course_table(rows))}\n")
+    print(f"{title}: during the training, by its steps, and after it\n\n{to_markdown(training_table(results))}\n")
 
 
 def main() -> None:
-    """Read the CSVs, print the tables, write the pictures."""
+    """Read the CSVs, print the tables, and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, nargs="+", help="CSVs of benchmarks/labyrinth.py and benchmarks/ablations.py")
-    parser.add_argument("--walk", type=Path, help="JSON of benchmarks/labyrinth_walk.py")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the pictures")
+    parser.add_argument(
+        "results", type=Path, nargs="+", help="The CSVs of benchmarks/labyrinth.py and benchmarks/ablations.py"
+    )
+    parser.add_argument("--walk", type=Path, help="The JSON file of benchmarks/labyrinth_walk.py")
+    parser.add_argument("--output", type=Path, required=True, help="The folder for the figures")
     options = parser.parse_args()
     try:
         tables = {path.stem: read(path) for path in options.results}
     except ValueError as error:
         parser.error(str(error))
-    # of the bootstrap
+    # the seed of the bootstrap
     np.random.seed(0)
     figures: dict[str, Figure] = {}
     for stem, results in tables.items():

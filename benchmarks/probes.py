@@ -1,14 +1,13 @@
 """
-What does an embedding know? Linear probes from each frozen encoder to the labels of the console's memory::
+Linear probes of the information in an embedding: from each frozen encoder to the labels of the console's memory::
 
     OMP_NUM_THREADS=1 python benchmarks/probes.py --cache play --output benchmarks/results/probes.csv
 
 Every encoder is trained on random play of a game; the probes are fitted to its standardised embeddings of the same episodes,
-and judged on episodes which neither has seen: R2 of ridge regression for positions and other amounts, F1 of logistic
-regression, the mean of all values (macro), for what has few values. A value rarer than 1 % counts in no F1. The labels are
-those of ``ram_labels.py``. Beside them: within an episode, are two frames further apart in the embedding the further apart
-they are in time? The rank correlation of both distances, mean over the held-out episodes.
-Cells that the CSV already holds are not computed again.
+and evaluated on held-out episodes: R2 of ridge regression for positions and other quantities, macro F1 of logistic regression
+for labels with few values, without values rarer than 1 %. The labels are those of ``ram_labels.py``. A further metric is the
+rank correlation between the distances of two frames of an episode in time and in the embedding, the mean over the held-out
+episodes. Cells that are already in the CSV are not computed again.
 """
 
 import argparse
@@ -31,10 +30,11 @@ from sb3_lwm.figures.encoder_training import cached_encoder, embed
 from sb3_lwm.world_model.objectives import OBJECTIVES
 
 PLAY_SEED = 0
-# neighbours in time hardly differ
+# The probes use every second row, since consecutive frames hardly differ
 PROBE_EVERY = 2
+# The share below which a value is too rare for the F1
 RAREST = 0.01
-# of two frames, in rows of the play; all pairs of an episode, and those that are near each other
+# The maximum distance of two frames, in rows: all pairs of an episode, and close ones only
 MAX_LAGS = {"time_distance": None, "time_distance_within_50": 50}
 PAIRS_OF_AN_EPISODE, SHORTEST_EPISODE = 2_000, 20
 
@@ -42,15 +42,15 @@ Rows = list[dict[str, object]]
 
 
 def thin(data: Play) -> Play:
-    """:return: every ``PROBE_EVERY``-th row"""
+    """Return every ``PROBE_EVERY``-th row."""
     return Play(*(column[::PROBE_EVERY] for column in data[:4]), data.n_actions)
 
 
 def classify(features: list[np.ndarray], labels: list[np.ndarray]) -> float:
     """
-    :param features: (N, Z) float, to fit on and to judge by
-    :param labels: (N,) int64, likewise
-    :return: macro F1 of the values that both parts have; NaN if there are fewer than two
+    :param features: The embeddings of training and test, (N, Z) float each
+    :param labels: The labels of training and test, (N,) int64 each
+    :return: The macro F1 of the values that occur in both parts; NaN if there are fewer than two
     """
     counts = [dict(zip(*np.unique(part, return_counts=True), strict=True)) for part in labels]
     total = sum(map(len, labels))
@@ -64,11 +64,11 @@ def classify(features: list[np.ndarray], labels: list[np.ndarray]) -> float:
 
 def probe(game: str, features: list[np.ndarray], train: Play, test: Play) -> Rows:
     """
-    :param game: whose labels are asked for
-    :param features: (N, Z) float, standardised embeddings of both parts
-    :param train: random play to fit the probes on
-    :param test: random play to judge them by
-    :return: a row for each label and metric
+    :param game: The game, with its labels
+    :param features: The standardised embeddings of training and test, (N, Z) float each
+    :param train: The random play on which the probes are fitted
+    :param test: The random play on which they are evaluated
+    :return: A row for each label and metric
     """
     rows: Rows = []
     for name, label in LABELS[game].items():
@@ -83,10 +83,10 @@ def probe(game: str, features: list[np.ndarray], train: Play, test: Play) -> Row
 
 def compare_distances(features: np.ndarray, data: Play, seed: int) -> Rows:
     """
-    :param features: (N, Z) float, standardised embeddings
-    :param data: random play
-    :param seed: of the pairs
-    :return: a row for each of ``MAX_LAGS``, Spearman's rank correlation of the distances in time and in the embedding
+    :param features: The standardised embeddings, (N, Z) float
+    :param data: The random play
+    :param seed: The seed of the pairs
+    :return: A row for each of ``MAX_LAGS``, with Spearman's rank correlation of the distances in time and in the embedding
     """
     rng = np.random.default_rng(seed)
     rows: Rows = []
@@ -107,11 +107,11 @@ def compare_distances(features: np.ndarray, data: Play, seed: int) -> Rows:
 
 def run_cell(cell: dict[str, object], data: Play, arguments: argparse.Namespace) -> None:
     """
-    Train an encoder, ask it everything, and add the answers to the CSV.
+    Train an encoder, compute all its metrics, and add them to the CSV.
 
-    :param cell: game, objective, seed, updates and frames
-    :param data: random play of the game
-    :param arguments: of the command line
+    :param cell: The game, objective, seed, updates and frames of the encoder
+    :param data: The random play of the game
+    :param arguments: The arguments of the command line
     """
     game, objective, seed = str(cell["game"]), str(cell["objective"]), int(str(cell["seed"]))
     train, test = split(data, seed)
@@ -129,7 +129,7 @@ def run_cell(cell: dict[str, object], data: Play, arguments: argparse.Namespace)
 
 
 def run_game(game: str, seed: int, arguments: argparse.Namespace) -> None:
-    """Fill the cells of a game and a seed."""
+    """Compute the missing cells of a game and a seed."""
     data = None
     for objective in tqdm(arguments.objectives, desc=f"{game}, seed {seed}", unit="encoder"):
         cell = {"game": game, "objective": objective, "seed": seed}
@@ -140,7 +140,7 @@ def run_game(game: str, seed: int, arguments: argparse.Namespace) -> None:
 
 
 def print_tables(results: pd.DataFrame) -> None:
-    """Print the value of every seed and the mean, for each label; then the means of a game's labels; then who is better."""
+    """Print the value of every seed and the mean for each label, then the means of each game, then the best encoders."""
     keys = ["game", "updates", "frames", "metric"]
     labels = results.pivot_table("value", [*keys, "label", "objective"], "seed", sort=False).add_prefix("seed ")
     labels = labels.assign(mean=labels.mean(axis=1)).sort_index(level=[*keys, "label"], sort_remaining=False)
@@ -157,7 +157,7 @@ def print_tables(results: pd.DataFrame) -> None:
 
 def print_better_ones(means: pd.DataFrame) -> None:
     """
-    :param means: of the seeds, a row for each label, a column for each encoder
+    :param means: The means over the seeds, with a row for each label and a column for each encoder
     """
     for name in means.columns.drop("w-mse"):
         better = means[means[name] > means["w-mse"]]
@@ -167,18 +167,20 @@ def print_better_ones(means: pd.DataFrame) -> None:
 
 
 def main() -> None:
-    """Compute what is missing, print the tables."""
+    """Compute the missing cells, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--games", nargs="+", choices=list(LABELS), default=list(LABELS))
     parser.add_argument("--objectives", nargs="+", choices=list(OBJECTIVES), default=list(OBJECTIVES))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="of weights, windows and held-out episodes")
-    parser.add_argument("--updates", type=int, default=200, help="of 512 frames; one of CPC embeds 1024 and counts twice")
-    parser.add_argument("--frames", type=int, default=30_000, help="of random play")
-    parser.add_argument("--cache", type=Path, help="folder to keep random play and encoders in, for other runs")
-    parser.add_argument("--output", type=Path, required=True, help="CSV to write, and to go on with")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[1, 2, 3], help="The seeds of weights, windows and test episodes"
+    )
+    parser.add_argument("--updates", type=int, default=200, help="The updates of 512 frames; one of CPC has 1024, as two")
+    parser.add_argument("--frames", type=int, default=30_000, help="The number of frames of random play")
+    parser.add_argument("--cache", type=Path, help="The folder for random play and encoders, for other runs")
+    parser.add_argument("--output", type=Path, required=True, help="The CSV to write or to continue")
     arguments = parser.parse_args()
     th.set_num_threads(1)
-    # an interrupted run holds all games
+    # seeds in the outer loop, so that an interrupted run has results of all games
     for seed in arguments.seeds:
         for game in arguments.games:
             run_game(game, seed, arguments)

@@ -1,9 +1,9 @@
 """
-Where six games keep what is on the screen in the console's memory of 128 bytes, and which of it random play varies.
+The bytes of the console's memory (128 bytes) that hold the state of the screen in six games, if random play varies them.
 
 Source of the bytes: AtariARI, the annotations of Anand, Racah, Ozair, Bengio, Cote and Hjelm, "Unsupervised State
-Representation Learning in Atari", NeurIPS 2019 (arXiv:1906.08226). Each byte was looked at in 30 000 frames of uniformly
-random play: those of :data:`LEFT_OUT` do not vary there, or are not what their name says. Gravitar and Solaris have no
+Representation Learning in Atari", NeurIPS 2019 (arXiv:1906.08226). Each byte was examined in 30 000 frames of uniformly
+random play: those in :data:`LEFT_OUT` do not vary there, or do not match their names. Gravitar and Solaris have no
 annotations.
 """
 
@@ -14,11 +14,11 @@ import numpy as np
 
 
 class Kind(Enum):
-    """What a byte's values are, which decides how a probe is judged."""
+    """The kind of a byte's values, which determines the metric of a probe."""
 
-    POSITION = "position"  # an amount of many values: R2 of ridge regression
+    POSITION = "position"  # a quantity with many values: R2 of ridge regression
     CATEGORY = "category"  # values without an order: F1 of logistic regression
-    COUNT = "count"  # an amount of few values: both
+    COUNT = "count"  # a quantity with few values: both
 
 
 class Label(NamedTuple):
@@ -26,19 +26,19 @@ class Label(NamedTuple):
 
     byte: int
     kind: Kind = Kind.POSITION
-    decimal: bool = False  # two decimal digits in four bits each, as the console's clocks are
+    decimal: bool = False  # whether it has two decimal digits in four bits each, as the console's clocks do
 
     def read(self, rams: np.ndarray) -> np.ndarray:
         """
-        :param rams: (N, 128) uint8
-        :return: (N,) int64
+        :param rams: The console's memories, (N, 128) uint8
+        :return: The values of the label, (N,) int64
         """
         values = rams[:, self.byte].astype(np.int64)
         return 10 * (values >> 4) + (values & 15) if self.decimal else values
 
 
 def numbered(name: str, bytes_: range) -> dict[str, Label]:
-    """:return: a position for each byte, by name and number from 0"""
+    """Return a position for each byte, by its name with a number from 0."""
     return {f"{name}_{index}": Label(byte) for index, byte in enumerate(bytes_)}
 
 
@@ -47,10 +47,10 @@ LABELS: dict[str, dict[str, Label]] = {
     "Frostbite": {
         "player_x": Label(102),
         "player_y": Label(100),
-        # from the bottom to the top; an animal that is not there is at 0
+        # from the bottom to the top; a missing animal is at 0
         **numbered("ice_x", range(31, 35)),
         **numbered("animal_x", range(84, 88)),
-        "igloo_blocks": Label(77, Kind.CATEGORY),  # 255 for none, then the number of the last one
+        "igloo_blocks": Label(77, Kind.CATEGORY),  # 255 for no block, else the number of the last one
         "lives": Label(76, Kind.COUNT),
         "score_hundreds": Label(73, Kind.CATEGORY),
         "score_tens": Label(74, Kind.COUNT, decimal=True),
@@ -85,7 +85,7 @@ LABELS: dict[str, dict[str, Label]] = {
     "Venture": {
         "player_x": Label(85),
         "player_y": Label(26),
-        # monsters and treasures; what is not there has the vertical position 255
+        # monsters and treasures; missing ones have the vertical position 255
         **numbered("sprite_y", range(20, 26)),
         **numbered("sprite_x", range(79, 85)),
         "room": Label(90, Kind.CATEGORY),

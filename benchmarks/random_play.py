@@ -1,4 +1,4 @@
-"""What the benchmarks of the image encoder share: random play that is kept, its parts, and results that are gone on with."""
+"""Functions that the benchmarks of the image encoder share: saved random play, its parts, and results to be continued."""
 
 import platform
 from pathlib import Path
@@ -29,9 +29,13 @@ VERSIONS = {
 
 def cached_play(folder: Path | None, game: str, n_frames: int, seed: int) -> Play:
     """
-    Random play; what the folder already holds is read.
+    Return random play, from the folder if it is already there.
 
-    :param folder: where play is kept; None: nowhere
+    :param folder: The folder of saved play; None to save none
+    :param game: The name of the game
+    :param n_frames: The number of frames
+    :param seed: The seed of the game and the actions
+    :return: The episodes
     """
     if folder is None:
         return play_randomly(f"ALE/{game}-v5", n_frames, seed)
@@ -46,9 +50,9 @@ def cached_play(folder: Path | None, game: str, n_frames: int, seed: int) -> Pla
 
 def select(data: Play, episodes: np.ndarray) -> Play:
     """
-    :param data: random play
-    :param episodes: numbers of episodes
-    :return: these episodes only
+    :param data: The random play
+    :param episodes: The numbers of episodes
+    :return: These episodes only
     """
     chosen = np.isin(data.episodes, episodes)
     return Play(*(column[chosen] for column in data[:4]), data.n_actions)
@@ -56,10 +60,10 @@ def select(data: Play, episodes: np.ndarray) -> Play:
 
 def split(data: Play, seed: int, held_out: float = 0.2) -> tuple[Play, Play]:
     """
-    :param data: random play
-    :param seed: of the draw
-    :param held_out: share of the episodes in the second part
-    :return: two parts which have no episode in common
+    :param data: The random play
+    :param seed: The seed of the draw
+    :param held_out: The share of the episodes in the second part
+    :return: Two parts without a common episode
     """
     episodes = np.random.default_rng(seed).permutation(np.unique(data.episodes))
     n_held_out = max(1, round(held_out * len(episodes)))
@@ -67,17 +71,17 @@ def split(data: Play, seed: int, held_out: float = 0.2) -> tuple[Play, Play]:
 
 
 def read_results(path: Path) -> pd.DataFrame:
-    """:return: what the CSV already holds; nothing if there is none"""
+    """Return the rows of a CSV; an empty table if it does not exist."""
     return pd.read_csv(path) if path.exists() else pd.DataFrame()
 
 
 def is_done(results: pd.DataFrame, cell: dict[str, object]) -> bool:
-    """:return: whether the results have a row of this cell"""
+    """Return whether the results have a row of this cell."""
     return not results.empty and bool((results[list(cell)] == pd.Series(cell)).all(axis=1).any())
 
 
 def append_results(path: Path, rows: list[dict[str, object]]) -> None:
-    """Add rows, with the versions that made them, to the CSV."""
+    """Add rows to the CSV, with the versions of the packages."""
     path.parent.mkdir(parents=True, exist_ok=True)
     table = pd.concat([read_results(path), pd.DataFrame([row | VERSIONS for row in rows])])
     table.to_csv(path, index=False, float_format="%.6g")

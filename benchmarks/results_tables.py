@@ -10,17 +10,17 @@ from pathlib import Path
 import pandas as pd
 
 RESULTS = Path(__file__).parent / "results"
-# the pages of the documentation include the files in it
+# The folder of the tables that the pages of the documentation include
 PAGES = Path(__file__).parents[1] / "docs" / "results"
 
 
 def final_table(results: pd.DataFrame) -> pd.DataFrame:
     """
-    :param results: rows of a CSV of ``labyrinth.py`` or ``ablations.py``
-    :return: mean steps of bounds and of last evaluations: a row for each agent, a column for each size; in a cell one number
-        for each seed, in their order
+    :param results: The rows of a CSV of ``labyrinth.py`` or ``ablations.py``
+    :return: The mean steps of bounds and of last evaluations, with a row for each agent and a column for each size; a cell has
+        one number for each seed, in their order
     """
-    # bounds have neither; a CSV of bounds alone has no such columns
+    # a CSV of bounds alone does not have the columns seed and steps
     results = results.reindex(columns=results.columns.union(["seed", "steps"], sort=False))
     counted = results[results.kind != "training"].sort_values("steps", kind="stable")
     last = counted.assign(seed=counted.seed.fillna(0)).groupby(["agent", "size", "seed"]).mean_steps.last()
@@ -31,8 +31,9 @@ def final_table(results: pd.DataFrame) -> pd.DataFrame:
 
 def course_table(results: pd.DataFrame) -> pd.DataFrame:
     """
-    :param results: rows of one size, of which some are of trainings
-    :return: mean steps of all evaluations during the trainings, and the minutes that these took: a row for each agent and seed
+    :param results: The rows of one size, some of them of trainings
+    :return: The mean steps of all evaluations during the trainings, and the minutes of the trainings: a row for each agent
+        and seed
     """
     trained = results.dropna(subset="seed").astype({"seed": int})
     evaluations = trained[trained.kind == "evaluation"]
@@ -44,9 +45,9 @@ def course_table(results: pd.DataFrame) -> pd.DataFrame:
 
 def training_table(results: pd.DataFrame) -> pd.DataFrame:
     """
-    :param results: rows of a CSV
-    :return: mean steps of the episodes that ended in each interval of a training, epsilon in them, and of its last evaluation;
-        a row for each size, agent, settings and seed
+    :param results: The rows of a CSV
+    :return: The mean steps of the episodes that ended in each interval of a training, with its random actions, and
+        of its last evaluation, with a row for each size, agent, settings and seed
     """
     training = results.dropna(subset="seed").astype({"seed": int}).sort_values("steps", kind="stable")
     who = ["size", "agent", "settings", "seed"]
@@ -57,18 +58,18 @@ def training_table(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_steps(steps: float) -> str:
-    """:return: one decimal below 100 steps, none above"""
+    """Return the number with one decimal below 100 steps, and without decimals above."""
     return f"{steps:.1f}" if steps < 100 else f"{steps:.0f}"
 
 
 def to_markdown(table: pd.DataFrame) -> str:
-    """:return: lines of the table"""
+    """Return a table in Markdown."""
     rows = [list(table), ["---"] * len(table.columns), *table.fillna("").to_numpy().tolist()]
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 
 def read_result(name: str) -> pd.DataFrame:
-    """:return: the rows of a CSV in ``benchmarks/results``"""
+    """Return the rows of a CSV in ``benchmarks/results``."""
     return pd.read_csv(RESULTS / f"{name}.csv")
 
 
@@ -84,7 +85,7 @@ def label_rows(table: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
 
 
 def burn_in_table() -> pd.DataFrame:
-    """:return: trainings on 4x4 and 5x5 with and without burn-in"""
+    """Return the table of trainings on 4x4 and 5x5 with and without burn-in."""
     table = pd.concat([training_table(read_result(name)) for name in ("labyrinth", "labyrinth_burn_in")])
     table = table[(table.agent == "lwm_dqn") & (table["size"] > 3)]
     shipped = table["size"].map({4: 16, 5: 0})
@@ -95,7 +96,7 @@ def burn_in_table() -> pd.DataFrame:
 
 
 def make_tables() -> dict[str, str]:
-    """:return: for each file in ``docs/results`` its content, a table in Markdown"""
+    """Return the content of each file in ``docs/results``, a table in Markdown."""
     early = training_table(read_result("labyrinth_3x3"))
     agents = early.agent.map({"lwm_dqn": "world model", "no-world-model": "no world model"})
     long = training_table(read_result("labyrinth_long_episodes"))

@@ -1,13 +1,12 @@
 """
-PPO with an intrinsic reward of RLeXplore on a MiniGrid task, to compare with::
+PPO with an intrinsic reward of RLeXplore on a MiniGrid task, for comparisons::
 
     python3 -m venv rllte && rllte/bin/pip install rllte-core stable-baselines3 minigrid
     rllte/bin/python benchmarks/rlexplore_ppo.py --reward RND --env MiniGrid-MultiRoom-N4-S5-v0 -f runs
 
-``rllte-core`` asks for one old version of Gymnasium, so it needs an environment of its own, in which this package is not
-installed. PPO has the settings of ``hyperparams/minigrid-ppo.yml`` and the same observations. The reward is added as in
-RLeXplore's example for Stable-Baselines3: to advantages and returns, at the end of each rollout. ``sparse_tasks.py``
-starts this script.
+``rllte-core`` requires an old version of Gymnasium, and therefore a separate environment, without this package. PPO has the
+settings of ``hyperparams/minigrid-ppo.yml`` and the same observations. The reward is added as in RLeXplore's example for
+Stable-Baselines3: to advantages and returns, at the end of each rollout. ``sparse_tasks.py`` starts this script.
 """
 
 import argparse
@@ -39,7 +38,7 @@ def load_minigrid_module() -> Any:
 
 class RealCells(gym.ObservationWrapper):
     """
-    Observations of flags as real numbers, which RLeXplore asks for.
+    Observations of flags as real numbers, which RLeXplore requires.
 
     :param env: An environment with observations of flags
     """
@@ -50,8 +49,8 @@ class RealCells(gym.ObservationWrapper):
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
         """
-        :param observation: (N,) int8
-        :return: (N,) float32
+        :param observation: The flags, (N,) int8
+        :return: The numbers, (N,) float32
         """
         return observation.astype(np.float32)
 
@@ -112,7 +111,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Train; the folder gets the episodes of each environment, as a run of the Zoo does."""
+    """Train, and write the episodes of each environment to the folder, as in a run of the Zoo."""
     options = parse()
     th.set_num_threads(1)
     module = load_minigrid_module()
@@ -128,7 +127,7 @@ def main() -> None:
     )
     import rllte.xplore.reward as rewards
 
-    # the running mean of observations would play 2560 steps more in each environment, which no CSV would count
+    # without the running mean of observations, which would take 2560 further steps in each environment that no CSV counts
     reward = getattr(rewards, options.reward)(env, device="cpu", beta=options.beta, obs_norm_type="none")
     others = {name: value for name, value in settings.items() if name not in ours}
     model = PPO(settings["policy"], env, seed=options.seed, device="cpu", **others)

@@ -1,4 +1,4 @@
-"""What may be met at the end of an episode of Montezuma's Revenge: something new, something usual, or only noise."""
+"""Situations at the end of an episode of Montezuma's Revenge: a new observation, a usual one, or noise."""
 
 import numpy as np
 from random_play import select
@@ -7,19 +7,19 @@ from sb3_lwm.common.type_aliases import Play
 from sb3_lwm.envs.atari.play import as_play, make_atari
 
 GAME = "MontezumaRevenge"
-# byte of the console's memory (AtariARI, see probes.py), number of the level's rooms, and the one in which a game starts
+# The byte of the room in the console's memory (AtariARI, see probes.py), the number of rooms, and the room of the start
 ROOM_BYTE, N_ROOMS, FIRST_ROOM = 3, 24, 1
-# rows of an episode before it, and how many visits
+# The range of the number of rows before a situation, and the number of visits of rooms
 FIRST_ROW, LAST_ROW, N_VISITS = 20, 60, 100
 TV_SIZE, TV_PLACE = 10, 2
 
 
 def paint_tv(data: Play, episodes: np.ndarray, seed: int) -> Play:
     """
-    :param data: random play
-    :param episodes: numbers of the episodes in which the television is on
-    :param seed: of its pixels
-    :return: a copy with 10x10 independent uniform pixels in each frame of these episodes
+    :param data: The random play
+    :param episodes: The numbers of the episodes with a television
+    :param seed: The seed of its pixels
+    :return: A copy with 10x10 independent uniform pixels in each frame of these episodes
     """
     shown = np.flatnonzero(np.isin(data.episodes, episodes))
     frames = data.frames.copy()
@@ -31,10 +31,10 @@ def paint_tv(data: Play, episodes: np.ndarray, seed: int) -> Play:
 
 def cut(data: Play, last_frames: np.ndarray | None, seed: int) -> Play:
     """
-    :param data: random play
-    :param last_frames: (n, 84, 84) uint8, to be met at the end; None: the episode's own
-    :param seed: of the cuts
-    :return: the first rows of each episode that is long enough
+    :param data: The random play
+    :param last_frames: The frames that replace last ones, (n, 84, 84) uint8; None to keep the episode's own
+    :param seed: The seed of the cuts
+    :return: The first rows of each episode that is long enough
     """
     rng = np.random.default_rng(seed)
     parts = []
@@ -52,9 +52,9 @@ def cut(data: Play, last_frames: np.ndarray | None, seed: int) -> Play:
 
 def visit_rooms(rooms: np.ndarray, seed: int) -> Play:
     """
-    :param rooms: numbers of rooms
-    :param seed: of the game and of the actions
-    :return: short random play in the first room, whose last frame shows one of ``rooms``, into which the player was put
+    :param rooms: The numbers of rooms
+    :param seed: The seed of the game and of the actions
+    :return: Short random play in the first room, whose last frame shows one of ``rooms``, to which the player was moved
     """
     env = make_atari(f"ALE/{GAME}-v5")
     env.action_space.seed(seed)
@@ -64,7 +64,7 @@ def visit_rooms(rooms: np.ndarray, seed: int) -> Play:
     rows: list[tuple[np.ndarray, int, np.ndarray, int]] = []
     episode = 0
     while episode < N_VISITS:
-        # as long as a life is left, reset() would go on in the room that was visited
+        # restored, since reset() would continue in the visited room as long as a life is left
         env.unwrapped.ale.restoreState(game_start)
         observation, _ = env.reset()
         ale, part, length, done = env.unwrapped.ale, [], rng.integers(FIRST_ROW, LAST_ROW), False
@@ -83,11 +83,11 @@ def visit_rooms(rooms: np.ndarray, seed: int) -> Play:
 
 def situations(data: Play, test: Play, other: Play, seed: int) -> dict[str, Play]:
     """
-    :param data: all random play, which knows the rooms that are not new
-    :param test: held-out episodes
-    :param other: play of another game
-    :param seed: of the cuts and of the visits
-    :return: episodes that end in each situation
+    :param data: All random play, whose rooms are not new
+    :param test: The held-out episodes
+    :param other: The play of another game
+    :param seed: The seed of the cuts and of the visits
+    :return: The episodes that end in each situation
     """
     rooms = np.arange(N_ROOMS)
     visited = np.isin(rooms, data.rams[:, ROOM_BYTE])

@@ -5,11 +5,11 @@ Tasks whose reward is rare, with the intrinsic reward of the latent world model 
     OMP_NUM_THREADS=1 python benchmarks/sparse_tasks.py --jobs 2 --output benchmarks/results/mountain_car.csv \
         --tasks MountainCarContinuous-v0 --agents "sac + bonus" sac
 
-Each training is one command of the RL Zoo with settings that ship (``hyperparams/minigrid-ppo.yml`` and its siblings), in a
-folder of its own in ``--runs``. A finished training is not repeated; one of LWMDQN that was interrupted is resumed, others
-begin again. The CSV gets a row for each 50 000 steps of a training (5 000 on MountainCarContinuous): the mean return and the
-success rate of the episodes that ended in them. Rows of other trainings in the CSV stay, so ``--tasks``, ``--agents`` and
-``--seeds`` make the table in parts. ``--figure`` draws the curves of all seeds in the CSV. RND, ICM, E3B and RE3 are those of
+Each training is one command of the RL Zoo with settings of the package (such as ``hyperparams/minigrid-ppo.yml``), in a
+separate folder in ``--runs``. A finished training is not repeated; an interrupted one of LWMDQN is resumed, others start
+again. The CSV has a row for each 50 000 steps of a training (5 000 on MountainCarContinuous): the mean return and the success
+rate of the episodes that ended in them. Rows of other trainings in the CSV are kept, so that ``--tasks``, ``--agents`` and
+``--seeds`` can make the table in parts. ``--figure`` draws the curves of all seeds in the CSV. RND, ICM, E3B and RE3 are from
 RLeXplore, which needs a Python environment of its own: see ``rlexplore_ppo.py``, and name its interpreter with
 ``--rlexplore-python``.
 """
@@ -29,7 +29,7 @@ from sb3_lwm.figures import save_figure
 
 
 class Task(NamedTuple):
-    """The number of steps of a training, and the number of steps that a row of the CSV is about."""
+    """The number of steps of a training, and the number of steps of a row in the CSV."""
 
     steps: int
     interval: int = 50_000
@@ -64,7 +64,7 @@ AGENTS = {
     "sac": Agent("sac", SETTINGS / "classic_control-sac.yml", ("callback:None",)),
     "lwm_dqn": Agent("lwm_dqn", SETTINGS / "minigrid.yml"),
 }
-# intrinsic rewards of RLeXplore, which are added to PPO by another script in another Python environment
+# The intrinsic rewards of RLeXplore, which another script adds to PPO in another Python environment
 RIVALS = {f"ppo + {name}": name for name in ("RND", "ICM", "E3B", "RE3")}
 
 

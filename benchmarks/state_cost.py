@@ -1,12 +1,11 @@
 """
-What a training state of an Atari run costs: time and bytes of a save, time and memory of a load::
+The costs of a training state of an Atari run: time and bytes of a save, time and memory of a load::
 
     OMP_NUM_THREADS=1 python benchmarks/state_cost.py --output benchmarks/results/state_cost.csv
 
-A replay of 100 000 steps at the paper's sequence lengths is filled with random play of Montezuma's Revenge. It is saved for
-the first time, after 3000 more steps, and after as many more as it holds, when all of it is new. The load runs in a process of
-its own; its memory is what it has beyond what it had before, at its peak and afterwards. A save every ten minutes is what the
-Zoo's settings ask for, and what the share is of.
+A replay of 100 000 steps with the paper's sequence lengths is filled with random play of Montezuma's Revenge. It is saved for
+the first time, after 3000 more steps, and after all of its rows have been replaced. The load runs in a separate process; its
+memory is the increase at the peak and afterwards. The share is that of saves every ten minutes, as in the Zoo's settings.
 """
 
 import argparse
@@ -29,12 +28,12 @@ PERIOD = 600.0  # seconds
 
 
 def make_env() -> AtariVecEnv:
-    """:return: the games, the same in every process"""
+    """Make the games, which are the same in every process."""
     return AtariVecEnv(GAME, N_ENVS, seed=0, num_threads=1)
 
 
 def save(model: LWMDQN, folder: Path, what: str) -> dict[str, object]:
-    """:return: a row of the CSV"""
+    """Save the state, and return a row of the CSV."""
     before = {path.stat().st_ino for path in folder.rglob("*.npy")}
     start = time.perf_counter()
     model.save_training_state(folder)
@@ -45,7 +44,7 @@ def save(model: LWMDQN, folder: Path, what: str) -> dict[str, object]:
 
 
 def load(folder: Path) -> None:
-    """Load, and print seconds, and megabytes of memory at most and afterwards beyond those before."""
+    """Load the state, and print the seconds, and the increase of memory at the peak and afterwards in megabytes."""
     env = make_env()
     before = psutil.Process().memory_info().rss
     start = time.perf_counter()
@@ -57,16 +56,16 @@ def load(folder: Path) -> None:
 
 
 def main() -> None:
-    """Save and load, write the CSV, print the table."""
+    """Save and load, write the CSV, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=100_000, help="that the replay holds")
-    parser.add_argument("--output", type=Path, help="CSV to write")
+    parser.add_argument("--steps", type=int, default=100_000, help="The size of the replay in steps")
+    parser.add_argument("--output", type=Path, help="The CSV to write")
     parser.add_argument("--load", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.load:
         load(options.load)
         return
-    # nothing is learned: all of it is the warm-up
+    # without learning: all steps belong to the warm-up
     settings = {"buffer_size": options.steps, "learning_starts": 10 * options.steps, "prioritized_replay": True}
     model = LWMDQN("CnnPolicy", make_env(), n_steps=5, burn_in=40, unroll=80, seed=0, device="cpu", **settings)
     with tempfile.TemporaryDirectory() as name:

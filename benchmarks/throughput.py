@@ -6,11 +6,11 @@ Speed, as ratios against peers measured in the same run, interleaved, medians::
     OMP_NUM_THREADS=1 python benchmarks/throughput.py --preset paper
     python benchmarks/throughput.py --preset paper --device cuda
 
-Prints the milliseconds of one update against the same update as it would be written first, the environment steps per second of
-the whole run after the warm-up, and on a CPU the compiled GRU against PyTorch's and the peaks of the processor. The presets
-``labyrinth`` (the paper's settings), ``labyrinth-5x5`` and ``minigrid`` compare the run with SB3's DQN; ``paper`` is the whole
-Atari program of ``hyperparams/atari.yml`` on Montezuma's Revenge, with and without stepping ahead: where the time of a step
-goes, frames per second, and the hours for the paper's 50 million frames.
+Prints the milliseconds of one update and of the same update in a plain implementation, the environment steps per second of
+the whole run after the warm-up, and on a CPU the times of the compiled GRU and of PyTorch's, and the peaks of the processor.
+The presets ``labyrinth`` (the paper's settings), ``labyrinth-5x5`` and ``minigrid`` compare the run with SB3's DQN; ``paper``
+is the whole Atari program of ``hyperparams/atari.yml`` on Montezuma's Revenge, with and without stepping ahead: the parts of
+the time of a step, frames per second, and the hours for the paper's 50 million frames.
 """
 
 import argparse
@@ -52,18 +52,18 @@ SMALL_TASKS = {
 }
 # LWM, section 5: 50 million frames, four to a step
 PAPER_FRAMES, FRAMES_PER_STEP = 50_000_000, 4
-# Steps, sequences and hidden units of the GRUs that are compared: labyrinths of 3x3 and 5x5, predictor and agent of Atari
+# Steps, sequences and hidden units of the compared GRUs: labyrinths of 3x3 and 5x5, predictor and agent of Atari
 UNROLLS = ((32, 32, 128), (99, 16, 128), (80, 16, 256), (80, 16, 512))
 GRU_INPUTS = 32
 
 
 def read_block(file: str, block: str) -> dict[str, Any]:
-    """:return: a block of our hyperparameters"""
+    """Return a block of the package's hyperparameters."""
     return yaml.safe_load((SETTINGS / file).read_text(encoding="utf-8"))[block]
 
 
 def agent_arguments(block: dict[str, Any]) -> dict[str, Any]:
-    """:return: the arguments of LWMDQN in a block of hyperparameters; the others are the Zoo's"""
+    """Return the arguments of LWMDQN in a block of hyperparameters, without those of the Zoo."""
     names = inspect.signature(LWMDQN).parameters
     arguments = {key: value for key, value in block.items() if key in names and key != "policy"}
     return {**arguments, "learning_rate": make_schedule("learning_rate", arguments["learning_rate"], 1.0)}
@@ -73,7 +73,7 @@ def agent_arguments(block: dict[str, Any]) -> dict[str, Any]:
 
 
 def gru_cell_loop(self: ResettableGRU, inputs: th.Tensor, hidden: th.Tensor, resets: th.Tensor) -> th.Tensor:
-    """The same memory: one call of the cell for each step."""
+    """Compute the same hidden states by one call of the cell for each step."""
     memories = []
     for step_inputs, step_resets in zip(inputs, resets, strict=True):
         hidden = self.cell(step_inputs, hidden * ~step_resets.unsqueeze(-1))
@@ -82,19 +82,19 @@ def gru_cell_loop(self: ResettableGRU, inputs: th.Tensor, hidden: th.Tensor, res
 
 
 def roll_loop(frames: th.Tensor, max_shift: int, generator: th.Generator | None = None) -> th.Tensor:
-    """The same shifts: one frame at a time."""
+    """Compute the same shifts, one frame at a time."""
     shifts = th.randint(-max_shift, max_shift + 1, (len(frames), 2), generator=generator, device=frames.device).tolist()
     return th.stack([frame.roll(tuple(shift), dims=(-2, -1)) for frame, shift in zip(frames, shifts, strict=True)])
 
 
 def all_at_once(function: Callable[[th.Tensor], th.Tensor], images: th.Tensor) -> th.Tensor:
-    """The same features: the convolutions of all images in one call."""
+    """Compute the same features by the convolutions of all images in one call."""
     return function(images)
 
 
 @contextmanager
 def straightforward() -> Iterator[None]:
-    """Replace what was made fast."""
+    """Replace the optimised functions by plain ones."""
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(ResettableGRU, "forward", gru_cell_loop))
         stack.enter_context(mock.patch("sb3_lwm.world_model.objectives.random_shift", roll_loop))
@@ -104,7 +104,7 @@ def straightforward() -> Iterator[None]:
 
 
 def lay_out_plainly(agent: LWMDQN) -> None:
-    """Convolutions as SB3's NatureCNN has them: channels first, activations not in place."""
+    """Change convolutions to those of SB3's NatureCNN: channels first, activations not in place."""
     for module in agent.policy.modules():
         if isinstance(module, ImageCNN):
             module.cnn.to(memory_format=th.contiguous_format)
@@ -117,7 +117,7 @@ def lay_out_plainly(agent: LWMDQN) -> None:
 
 
 def seconds(function: Callable[[], object]) -> tuple[float, float]:
-    """:return: wall and CPU seconds of one call, with all that a GPU has to do for it"""
+    """Return the wall and CPU seconds of one call, with its computations on a GPU."""
     wall, cpu = time.perf_counter(), time.process_time()
     function()
     if th.cuda.is_available():
@@ -127,10 +127,10 @@ def seconds(function: Callable[[], object]) -> tuple[float, float]:
 
 def measure(tasks: Tasks, rounds: int, description: str) -> dict[str, tuple[float, float]]:
     """
-    :param tasks: what to measure
-    :param rounds: each does every task once, so that a busy moment of the machine hits all alike
-    :param description: of the progress bar
-    :return: median wall and CPU seconds of each task
+    :param tasks: The tasks to measure
+    :param rounds: The number of rounds, in each of which every task runs once, so that other work of the machine affects all
+    :param description: The description of the progress bar
+    :return: The median wall and CPU seconds of each task
     """
     samples: dict[str, list[tuple[float, float]]] = {name: [] for name in tasks}
     for _ in tqdm(range(rounds), desc=description):
@@ -140,7 +140,7 @@ def measure(tasks: Tasks, rounds: int, description: str) -> dict[str, tuple[floa
 
 
 def plainly(task: Callable[[], object]) -> Callable[[], object]:
-    """:return: the task, as it would be written first"""
+    """Return the task with plain instead of optimised functions."""
 
     def run() -> None:
         with straightforward():
@@ -151,10 +151,10 @@ def plainly(task: Callable[[], object]) -> Callable[[], object]:
 
 def print_updates(pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]], rounds: int) -> None:
     """
-    Print milliseconds of one update, ours and the straightforward one.
+    Print the milliseconds of one update, optimised and plain.
 
-    :param pairs: name: (ours, straightforward)
-    :param rounds: of measurement
+    :param pairs: The optimised and the plain update, by name
+    :param rounds: The number of rounds
     """
     tasks = {
         f"{name}{label}": task for name, both in pairs.items() for label, task in zip(("", ", plainly"), both, strict=True)
@@ -169,12 +169,12 @@ def print_updates(pairs: dict[str, tuple[Callable[[], object], Callable[[], obje
 
 def print_runs(agents: dict[str, BaseAlgorithm], rounds: int, steps: int) -> dict[str, float]:
     """
-    Print environment steps per second of ``learn`` after the warm-up; the first agent is the yardstick.
+    Print the environment steps per second of ``learn`` after the warm-up, also relative to the first agent.
 
-    :param agents: that have learned already
-    :param rounds: of measurement
-    :param steps: of each ``learn``
-    :return: environment steps per second of wall time
+    :param agents: The agents, which have already learned
+    :param rounds: The number of rounds
+    :param steps: The number of steps of each ``learn``
+    :return: The environment steps per second of wall time
     """
 
     def go_on(agent: BaseAlgorithm) -> Callable[[], object]:
@@ -194,12 +194,12 @@ def print_runs(agents: dict[str, BaseAlgorithm], rounds: int, steps: int) -> dic
 
 
 def measure_small(arguments: argparse.Namespace) -> None:
-    """A small task's settings against SB3's DQN."""
+    """Measure the settings of a small task, and SB3's DQN."""
     file, env_id = SMALL_TASKS[arguments.preset]
     block = read_block(file, env_id)
     n_envs, wrapper = arguments.n_envs or block["n_envs"], get_wrapper_class(block)
     settings = {**agent_arguments(block), "seed": 0, "device": arguments.device}
-    settings["pretraining_updates"] = 10  # no part of what is measured; a short one sets the normaliser
+    settings["pretraining_updates"] = 10  # not measured; a short pretraining sets the normaliser
     names = ("train_freq", "learning_starts", "buffer_size", "learning_rate", "seed", "device")
     shared = {key: settings[key] for key in names}
     rollout = n_envs * settings["train_freq"]
@@ -245,14 +245,14 @@ def measure_paper(arguments: argparse.Namespace) -> None:
     parts = {"agent and predictor": _update_agent, "encoder": _update_encoder, "all": _update_all}
     pairs = {name: (lambda part=part: part(ours), plainly(lambda part=part: part(plain))) for name, part in parts.items()}
     print_updates(pairs, arguments.rounds or 5)
-    # the compiled GRU's products could not be counted
+    # with plain functions, since the products of the compiled GRU could not be counted
     with FlopCounterMode(display=False) as counter, straightforward():
         _update_all(plain)
     operations = counter.get_total_flops()
     done = operations / statistics.median(seconds(lambda: _update_all(ours))[0 if on_gpu else 1] for _ in range(3))
     print(f"\nAn update has {operations / 1e9:.0f} GFLOP in products and convolutions, done at {done / 1e9:.0f} GFLOP/s.")
     print_peaks(ours.device, done)
-    # whole updates per run
+    # a run has a whole number of updates
     speeds = print_runs(agents, arguments.rounds or 5, arguments.steps or n_envs * (100 if on_gpu else 8))
     print(f"\n{'the program of the paper':<44}{'frames/wall s':>14}{'hours for 50 million frames':>30}")
     for name, speed in speeds.items():
@@ -265,11 +265,11 @@ def measure_paper(arguments: argparse.Namespace) -> None:
 
 def print_parts(agent: LWMDQN, rounds: int) -> None:
     """
-    Print where the time of one step of all environments goes, each part measured alone; afterwards the agent's observations
-    are no longer those of its environments.
+    Print the time of each part of one step of all environments, measured alone; afterwards the agent's observations are no
+    longer those of its environments.
 
-    :param agent: that has learned already
-    :param rounds: of measurement
+    :param agent: The agent, which has already learned
+    :param rounds: The number of rounds
     """
     env, buffer = agent.env, agent.replay_buffer
     assert env is not None and buffer is not None
@@ -306,7 +306,7 @@ def _update_all(agent: LWMDQN) -> None:
 
 
 def unroll_tasks(steps: int, batch: int, size: int) -> dict[str, Tasks]:
-    """:return: the same unroll by the kernel, by our loop in PyTorch and by ``torch.nn.GRU``, without and with gradient"""
+    """Return the same unroll by the kernel, by the loop in PyTorch and by ``torch.nn.GRU``, without and with gradient."""
     layer, reference = ResettableGRU(GRU_INPUTS, size), nn.GRU(GRU_INPUTS, size)
     inputs, hidden = th.randn(steps, batch, GRU_INPUTS), th.zeros(batch, size)
     resets = th.zeros(steps, batch, dtype=th.bool)
@@ -332,7 +332,7 @@ def unroll_tasks(steps: int, batch: int, size: int) -> dict[str, Tasks]:
 
 
 def print_unrolls(rounds: int) -> None:
-    """Print milliseconds of CPU time of the GRU over time; its loop in PyTorch is what remains without the compiled kernel."""
+    """Print the CPU milliseconds of the GRU over time, by the compiled kernel and by the loop in PyTorch that replaces it."""
     kernel = load_kernel()
     if kernel is None:
         print("\nThe compiled GRU is missing or switched off.")
@@ -348,7 +348,7 @@ def print_unrolls(rounds: int) -> None:
 
 
 def matrix_peak(device: th.device, size: int = 2048) -> float:
-    """:return: floating point operations per second in a product of large matrices, of CPU time or of a GPU's wall time"""
+    """Return the floating point operations of a large matrix product per second of CPU time, or of a GPU's wall time."""
     matrix = th.rand(size, size, device=device)
     return (
         2 * size**3 / statistics.median(seconds(lambda: matrix @ matrix)[0 if device.type == "cuda" else 1] for _ in range(10))
@@ -356,17 +356,17 @@ def matrix_peak(device: th.device, size: int = 2048) -> float:
 
 
 def core_peak(kernel: GRUKernel, repetitions: int = 2_000_000) -> float:
-    """:return: floating point operations per CPU second of multiplications and additions in registers, the best of ten"""
+    """Return the floating point operations per CPU second of multiplications and additions in registers, the best of ten."""
     operations = kernel.multiply_and_add(repetitions)
     return operations / min(seconds(lambda: kernel.multiply_and_add(repetitions))[1] for _ in range(10))
 
 
 def print_peaks(device: th.device, done: float | None = None) -> None:
     """
-    Print the fastest that PyTorch's products are, and the fastest that the core is: not every library uses all of it.
+    Print the maximum speed of PyTorch's matrix products, and that of the core, which not every library reaches.
 
-    :param device: of the products
-    :param done: floating point operations per second to compare with them
+    :param device: The device of the products
+    :param done: The floating point operations per second of an update, for a comparison
     """
     peaks = {"one large matrix product": matrix_peak(device)}
     kernel = load_kernel()
@@ -384,16 +384,16 @@ PRESETS = {**dict.fromkeys(SMALL_TASKS, measure_small), "paper": measure_paper}
 def main() -> None:
     """Measure and print the tables of a preset."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=PRESETS, default="labyrinth", help="what is measured")
-    parser.add_argument("--device", default="cpu", help="of the networks")
-    parser.add_argument("--rounds", type=int, help="repetitions of each measurement")
-    parser.add_argument("--steps", type=int, help="environment steps of a repetition of the whole run")
-    parser.add_argument("--n-envs", type=int, help="games or labyrinths")
+    parser.add_argument("--preset", choices=PRESETS, default="labyrinth", help="The program to measure")
+    parser.add_argument("--device", default="cpu", help="The device of the networks")
+    parser.add_argument("--rounds", type=int, help="The number of repetitions of each measurement")
+    parser.add_argument("--steps", type=int, help="The environment steps of a repetition of the whole run")
+    parser.add_argument("--n-envs", type=int, help="The number of environments")
     paper = parser.add_argument_group("preset paper")
-    paper.add_argument("--storage-device", default="cpu", help="where the replay's frames lie")
-    paper.add_argument("--compression", help="of the replay's frames")
-    paper.add_argument("--mixed-precision", action="store_true", help="convolutions in bfloat16")
-    paper.add_argument("--compile", action="store_true", help="torch.compile")
+    paper.add_argument("--storage-device", default="cpu", help="The device that holds the replay's frames")
+    paper.add_argument("--compression", help="The compression of the replay's frames")
+    paper.add_argument("--mixed-precision", action="store_true", help="Run convolutions in bfloat16")
+    paper.add_argument("--compile", action="store_true", help="Use torch.compile")
     arguments = parser.parse_args()
     if arguments.device == "cpu":
         th.set_num_threads(1)

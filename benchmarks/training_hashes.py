@@ -1,10 +1,10 @@
 """
 Hashes of the weights after short trainings with a fixed seed: two versions of the package that print the same hashes on one
-machine learn the same, to the last bit.
+machine learn the same weights to the last bit.
 
     OMP_NUM_THREADS=1 python benchmarks/training_hashes.py
 
-The hashes depend on the processor and on the versions of PyTorch and NumPy, so compare only what one machine has printed.
+The hashes depend on the processor and on the versions of PyTorch and NumPy: only hashes of one machine can be compared.
 """
 
 import argparse
@@ -23,13 +23,13 @@ STEPS = 2000
 
 
 def labyrinth() -> LWMDQN:
-    """:return: an agent of the 3x3 labyrinth, uniform replay, memory from zero"""
+    """Make an agent for the 3x3 labyrinth: uniform replay, hidden states from zero."""
     env = make_vec_env("POL-3x3-v0", n_envs=4, seed=0)
     return LWMDQN("MlpPolicy", env, learning_starts=600, pretraining_updates=20, seed=0, device="cpu")
 
 
 def cartpole() -> LWMDQN:
-    """:return: an agent of CartPole, prioritised replay with stored hidden states, 3-step returns"""
+    """Make an agent for CartPole: prioritised replay with stored hidden states, 3-step returns."""
     env = make_vec_env("CartPole-v1", n_envs=2, seed=0)
     settings = {"burn_in": 4, "unroll": 12, "n_steps": 3, "batch_size": 8, "pretraining_sequence_length": 20}
     return LWMDQN(
@@ -47,7 +47,7 @@ def cartpole() -> LWMDQN:
 
 
 def atari() -> LWMDQN:
-    """:return: an agent of Montezuma's Revenge from pixels, W-MSE encoder, prioritised compressed replay"""
+    """Make an agent for Montezuma's Revenge from pixels: W-MSE encoder, prioritised replay."""
     env = AtariVecEnv("montezuma_revenge", n_envs=4, seed=0)
     settings = {"burn_in": 2, "unroll": 6, "n_steps": 2, "batch_size": 4, "pretraining_sequence_length": 10}
     return LWMDQN(

@@ -1,4 +1,4 @@
-"""What benchmarks of several trainings share: commands of the RL Zoo that run side by side, each in a folder of its own."""
+"""Functions that benchmarks of trainings share: parallel commands of the RL Zoo, each in a separate folder."""
 
 import argparse
 import json
@@ -22,9 +22,9 @@ from sb3_lwm.training_state.files import find_states
 from sb3_lwm.zoo.processes import handle_interruptions, stop
 
 HERE = Path(__file__).parent
-# The folder of the settings that ship
+# The folder of the package's settings
 SETTINGS = HERE.parent / "hyperparams"
-# The columns that tell a training from others
+# The columns that identify a training
 KEY = ["task", "agent", "seed", "total_steps"]
 ZOO = [sys.executable, "-m", "sb3_lwm.zoo"]
 
@@ -35,12 +35,12 @@ class Agent(NamedTuple):
     algo: str
     conf_file: Path
     params: tuple[str, ...] = ()
-    # an interpreter and a script with its own options, which trains in place of the RL Zoo
+    # an interpreter and a script with its options, which trains instead of the RL Zoo
     script: tuple[str, ...] = ()
 
 
 class Training(NamedTuple):
-    """A training of an agent, whose folder has no other."""
+    """A training of an agent with its own folder."""
 
     task: str
     name: str
@@ -56,12 +56,12 @@ class Training(NamedTuple):
 
     @property
     def record(self) -> Path:
-        """:return: The file that a finished training has: its CPU and wall seconds and the versions of packages"""
+        """:return: The file of a finished training, with its CPU and wall seconds and the versions of packages"""
         return self.folder / "finished.json"
 
     @property
     def command(self) -> list[str]:
-        """:return: The command that begins it"""
+        """:return: The command that starts it"""
         what = ["--env", self.task, "--seed", str(self.seed), "-n", str(self.steps), "-f", str(self.folder)]
         if self.agent.script:
             return [*self.agent.script, *what]
@@ -70,13 +70,13 @@ class Training(NamedTuple):
         return [*ZOO, "train", *what, *how, "--conf-file", str(self.agent.conf_file), *changes]
 
     def columns(self) -> dict[str, object]:
-        """:return: The columns of its rows in a CSV that are the same in all rows; it must be finished"""
+        """:return: The columns that are the same in all rows of this training, which must be finished"""
         key = dict(zip(KEY, (self.task, self.name, self.seed, self.steps), strict=True))
         return {**key, **json.loads(self.record.read_text(encoding="utf-8"))}
 
 
 class _Running(NamedTuple):
-    """A training under way, and the CPU and wall seconds that it took before it was interrupted."""
+    """A running training, and its CPU and wall seconds before it was interrupted."""
 
     training: Training
     process: "subprocess.Popen[bytes]"
@@ -84,13 +84,13 @@ class _Running(NamedTuple):
     earlier: dict[str, float]
 
     def seconds(self, cpu: float) -> dict[str, float]:
-        """Return the CPU and wall seconds in all."""
+        """Return the total CPU and wall seconds."""
         own = {"cpu_seconds": cpu, "wall_seconds": time.monotonic() - self.started}
         return {name: own[name] + self.earlier.get(name, 0.0) for name in own}
 
 
 def _start(training: Training) -> _Running:
-    """Begin a training, or resume it if it has a state; its output goes to a file of its folder."""
+    """Start a training, or resume it if it has a state; its output goes to a file in its folder."""
     command, interrupted = training.command, training.folder / "interrupted.json"
     earlier: dict[str, float] = {}
     if find_states(training.run / "states"):
@@ -107,12 +107,12 @@ def _start(training: Training) -> _Running:
 
 def train_all(trainings: Sequence[Training], jobs: int) -> None:
     """
-    Run the trainings that are not finished, and show how many are. Interrupted, it interrupts them and waits: those of
-    LWMDQN have saved their state then, and are resumed when the same trainings are given again; others begin again.
+    Run the unfinished trainings, with a progress bar. An interruption interrupts them and waits for their ends: those of
+    LWMDQN then save their state, and are resumed by the next call with the same trainings; others start again.
 
     :param trainings: The trainings
-    :param jobs: The number of trainings at a time
-    :raises SystemExit: If it is interrupted, or a training fails; names its output
+    :param jobs: The number of parallel trainings
+    :raises SystemExit: If it is interrupted, or a training fails; the message names the output of the training
     """
     interruptions: list[int] = []
     handle_interruptions(lambda number, _: interruptions.append(number))
@@ -127,7 +127,7 @@ def train_all(trainings: Sequence[Training], jobs: int) -> None:
                     running.append(_start(waiting.pop(0)))
                 time.sleep(0.5)
                 for each in list(running):
-                    # the CPU time of a process is known when it ends
+                    # the CPU time of a process is known at its end
                     pid, status, usage = os.wait4(each.process.pid, os.WNOHANG)
                     if pid == 0:
                         continue
@@ -153,7 +153,7 @@ def _end(running: _Running, cpu: float, failed: list[str]) -> None:
 
 
 def _interrupt(running: Sequence[_Running], interruptions: Sequence[int]) -> None:
-    """Stop trainings, and remember how long they took."""
+    """Stop trainings, and save their times."""
     for each in running:
         times = psutil.Process(each.process.pid).cpu_times()
         _write(each.training.folder / "interrupted.json", each.seconds(times.user + times.system))
@@ -168,13 +168,13 @@ def _write(path: Path, content: Mapping[str, object]) -> None:
 def read_episodes(training: Training) -> pd.DataFrame:
     """
     :param training: A training whose environments take their steps together
-    :return: The return ``r`` and the length ``l`` of each episode that has ended, as its Monitor has written them, and
-        ``steps``, the number of steps of the training by then
+    :return: The return ``r`` and the length ``l`` of each episode in the files of its Monitors, and ``steps``, the number of
+        steps of the training by the end of the episode
     """
     files = sorted(get_monitor_files(str(training.run)))
     tables = [pd.read_csv(file, skiprows=1, dtype=float).assign(env=number) for number, file in enumerate(files)]
     episodes = pd.concat(tables, ignore_index=True)
-    # a step of the training is a step of one environment
+    # the steps of a training are those of all environments
     episodes["steps"] = episodes.groupby("env").l.cumsum() * len(files)
     return episodes[episodes.steps <= training.steps]
 
@@ -184,8 +184,8 @@ def add_to(path: Path, results: pd.DataFrame) -> pd.DataFrame:
     Write new rows to a CSV.
 
     :param path: The CSV, which need not exist
-    :param results: New rows
-    :return: The rows of the CSV: the new ones, and those of other trainings that were in it
+    :param results: The new rows
+    :return: The rows of the CSV: the new ones, and its earlier rows of other trainings
     """
     if path.exists():
         earlier = pd.read_csv(path)
@@ -201,12 +201,12 @@ def add_to(path: Path, results: pd.DataFrame) -> pd.DataFrame:
 
 def add_options(parser: argparse.ArgumentParser, runs: str) -> None:
     """
-    :param parser: Gets the options that all benchmarks of trainings have
+    :param parser: The parser, to which the common options of all benchmarks of trainings are added
     :param runs: The default of the folder of the trainings
     """
     parser.add_argument("--seeds", nargs="+", type=int, default=[100, 101, 102], help="The seeds of the trainings")
     parser.add_argument("--steps", type=int, help="The number of steps, by default that of the task")
-    parser.add_argument("--jobs", type=int, default=1, help="The number of trainings at a time")
+    parser.add_argument("--jobs", type=int, default=1, help="The number of parallel trainings")
     parser.add_argument("--runs", type=Path, default=Path(runs), help="The folder of the trainings")
     parser.add_argument("--output", type=Path, required=True, help="The CSV to write")
     parser.add_argument("--figure", type=Path, help="The picture to draw of all rows in the CSV, PNG or SVG")

@@ -1,4 +1,4 @@
-"""The versions that made a result, for its row in a CSV."""
+"""The versions of the packages, for the rows of results in a CSV."""
 
 import platform
 from importlib.metadata import version

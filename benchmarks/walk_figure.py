@@ -1,4 +1,4 @@
-"""The picture of one episode in a labyrinth: the map, the path, and the intrinsic reward at each step."""
+"""The figure of one episode in a labyrinth: the map, the path, and the intrinsic reward at each step."""
 
 import itertools
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 NEW, OLD = "tab:orange", "tab:blue"
-# of a cell's width, to the right of the way that one walks: there and back are two lines
+# The distance of the path to the right of the direction of a step, in widths of a cell, which separates there and back
 ASIDE = 0.13
 
 
 def first_visits(path: np.ndarray) -> np.ndarray:
     """
-    :param path: (T, 2) int, cells
-    :return: (T,) bool, steps that lead to a cell in which the walk has not been
+    :param path: The cells of the path, (T, 2) int
+    :return: Whether each step leads to a new cell, (T,) bool
     """
     _, first = np.unique(path, axis=0, return_index=True)
     return np.isin(np.arange(len(path)), first)
@@ -26,8 +26,8 @@ def first_visits(path: np.ndarray) -> np.ndarray:
 
 def draw_walk(walk: Mapping[str, Any]) -> Figure:
     """
-    :param walk: as ``labyrinth_walk.py`` writes it
-    :return: the map with the path on the left, the intrinsic rewards on the right
+    :param walk: The content of the file of ``labyrinth_walk.py``
+    :return: The figure, with the map and the path on the left, and the intrinsic rewards on the right
     """
     path, passages = np.array(walk["path"]), np.array(walk["passages"], dtype=bool)
     rewards = np.array(walk["intrinsic_rewards"], dtype=float)
@@ -38,7 +38,7 @@ def draw_walk(walk: Mapping[str, Any]) -> Figure:
     lines = _draw_path(labyrinth, path)
     for step in steps[is_new]:
         text = labyrinth.text(path[step, 1], path[step, 0], str(step), ha="center", va="center", fontsize=8)
-        # the path goes by close to it
+        # a white border, since the path is close to the number
         text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     labyrinth.plot(path[0, 1], path[0, 0], "o", color="tab:red", markersize=15, fillstyle="none", label="start")
     labyrinth.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0.0, 0.0), frameon=False)
@@ -47,17 +47,14 @@ def draw_walk(walk: Mapping[str, Any]) -> Figure:
     for chosen, colour, label in ((is_new, NEW, "a new cell"), (~is_new, OLD, "a cell seen before")):
         curve.bar(steps[chosen][steps[chosen] > 0], rewards[chosen & (steps > 0)], color=colour, label=label)
     curve.axhline(0.0, color="0.3", linewidth=0.8)
-    curve.set(xlabel="step", ylabel="intrinsic reward (standard deviations)", title="what the step led to")
+    curve.set(xlabel="step", ylabel="intrinsic reward (standard deviations)", title="intrinsic reward of each step")
     curve.title.set_fontsize(10)
     curve.legend(fontsize=8)
     return figure
 
 
 def _draw_map(axes: Any, passages: np.ndarray) -> None:
-    """
-    :param axes: of matplotlib
-    :param passages: (size, size, 4) bool
-    """
+    """Draw the walls of a map, (size, size, 4) bool."""
     size = len(passages)
     walls = []
     for row, column, action in zip(*np.nonzero(~passages), strict=True):
@@ -71,15 +68,11 @@ def _draw_map(axes: Any, passages: np.ndarray) -> None:
 
 
 def _draw_path(axes: Any, path: np.ndarray) -> LineCollection:
-    """
-    :param axes: of matplotlib
-    :param path: (T, 2) int
-    :return: the lines, coloured by the step
-    """
+    """Draw a path, (T, 2) int, and return its lines, coloured by the step."""
     segments, colours = [], []
     for step, (start, end) in enumerate(itertools.pairwise(path), start=1):
         down, right = end - start
-        # right-handed traffic; rows count downwards
+        # to the right of the direction; rows count downwards
         aside = ASIDE * np.array([-down, right])
         if down or right:
             segments.append([start[::-1] + aside, end[::-1] + aside])

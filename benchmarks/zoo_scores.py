@@ -1,7 +1,7 @@
 """
-Scores of everything that was trained with the RL Zoo, as a CSV and a table: 100 episodes of each run's last model.
+Scores of all trainings in log folders of the RL Zoo, as a CSV and a table: 100 episodes of each run's last model.
 
-Train first, several seeds of each environment, in one log folder for each kind of settings::
+First train several seeds of each environment, in one log folder for each kind of settings::
 
     python -m sb3_lwm.zoo seeds --seeds 1 2 3 --algo lwm_dqn --env MountainCar-v0 -f logs/lwm_dqn
     python -m sb3_lwm.zoo seeds --seeds 1 2 3 --algo dqn --env MountainCar-v0 -n 100000 -f logs/dqn_zoo
@@ -32,14 +32,14 @@ from sb3_lwm.zoo.commands import evaluate
 from sb3_lwm.zoo.commands.player import load_player, make_env
 from sb3_lwm.zoo.registration import ALGORITHM
 
-EVALUATION_SEED = 10_000  # its environments' seeds are those of no training run
+EVALUATION_SEED = 10_000  # the seeds of its environments are not used by any training run
 
 
 def find_runs(folders: list[Path]) -> list[Path]:
     """
-    :param folders: log folders of the Zoo (its option ``-f``)
-    :return: the run folders in them that hold a finished model
-    :raises SystemExit: if there is none
+    :param folders: The log folders of the Zoo (its option ``-f``)
+    :return: The run folders in them that contain a finished model
+    :raises SystemExit: If there are none
     """
     runs = sorted(
         run for folder in folders for run in folder.glob("*/*_*") if (run / f"{run.name.rsplit('_', 1)[0]}.zip").exists()
@@ -51,10 +51,10 @@ def find_runs(folders: list[Path]) -> list[Path]:
 
 class EpsilonGreedy:
     """
-    An agent of whose actions some are random, as of an LWMDQN that is evaluated.
+    An agent with random actions, as in the evaluation of an LWMDQN.
 
-    :param model: that plays deterministically
-    :param eps: probability of a uniformly random action
+    :param model: The agent, which plays deterministically
+    :param eps: The probability of a uniformly random action
     """
 
     def __init__(self, model: BaseAlgorithm, eps: float) -> None:
@@ -62,7 +62,7 @@ class EpsilonGreedy:
         self.rng = np.random.default_rng(EVALUATION_SEED)
 
     def predict(self, observation: Any, state: Any, episode_start: Any, deterministic: bool) -> tuple[np.ndarray, Any]:
-        """:return: as :meth:`stable_baselines3.common.base_class.BaseAlgorithm.predict`"""
+        """See :meth:`stable_baselines3.common.base_class.BaseAlgorithm.predict`."""
         actions, state = self.model.predict(observation, state, episode_start, deterministic)
         assert isinstance(self.model.action_space, spaces.Discrete)
         return explore(actions, self.eps, int(self.model.action_space.n), self.rng), state
@@ -70,11 +70,11 @@ class EpsilonGreedy:
 
 def training_arguments(run: Path) -> dict[str, Any]:
     """
-    :param run: a run folder of the Zoo
-    :return: what its ``train`` was given
+    :param run: A run folder of the Zoo
+    :return: The arguments of its ``train``
     """
     (file,) = run.glob("*/args.yml")
-    # written by the Zoo with Python types in it; the folder of ALE/Pong-v5 is ALE-Pong-v5_1
+    # the Zoo's file contains Python types; the folder of ALE/Pong-v5 is ALE-Pong-v5_1
     arguments: dict[str, Any] = yaml.unsafe_load(file.read_text(encoding="utf-8"))
     return arguments
 
@@ -87,13 +87,13 @@ def score(
     eps: float | None = None,
 ) -> dict[str, Any]:
     """
-    :param run: a run folder of the Zoo: folder/algorithm/environment_number
-    :param n_episodes: how many count
-    :param checkpoint: steps of a model on the way; None for the last model
-    :param env_kwargs: of the environment, as the Zoo's ``--env-kwargs``, in place of the training's
-    :param eps: share of random actions of every algorithm; None: an LWMDQN plays with its ``evaluation_eps``, others as
-        ``enjoy`` lets them
-    :return: a row of the CSV
+    :param run: A run folder of the Zoo, folder/algorithm/environment_number
+    :param n_episodes: The number of episodes
+    :param checkpoint: The number of steps of a checkpoint; None for the last model
+    :param env_kwargs: The arguments that override those of the environment, in the form of the Zoo's ``--env-kwargs``
+    :param eps: The random action probability of every algorithm; None for the ``evaluation_eps`` of an LWMDQN, and for the
+        actions of ``enjoy`` of others
+    :return: A row of the CSV
     """
     arguments, algo = training_arguments(run), run.parent.name
     which = ["--env", arguments["env"], "--algo", algo, "-f", str(run.parents[1]), "--exp-id", run.name.rsplit("_", 1)[1]]
@@ -115,11 +115,11 @@ def score(
 
 
 def main() -> None:
-    """Evaluate every run, write the CSV, print the table."""
+    """Evaluate every run, write the CSV, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", type=Path, help="log folders of the Zoo")
-    parser.add_argument("--output", type=Path, help="CSV to write")
-    parser.add_argument("--episodes", type=int, default=100, help="of each run")
+    parser.add_argument("folders", nargs="+", type=Path, help="The log folders of the Zoo")
+    parser.add_argument("--output", type=Path, help="The CSV to write")
+    parser.add_argument("--episodes", type=int, default=100, help="The number of episodes of each run")
     arguments = parser.parse_args()
     register()
     runs = tqdm(find_runs(arguments.folders), desc="Evaluating", unit="run")

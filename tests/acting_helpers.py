@@ -1,4 +1,4 @@
-"""The check that what the networks return while acting is what they return for the same steps in the replay."""
+"""Check that the networks have the same outputs while acting and for the same steps in the replay."""
 
 from typing import Any, NamedTuple
 
@@ -23,9 +23,9 @@ class Acted(NamedTuple):
 
 def play(model: LWMDQN, env: VecEnv, buffer: PrioritizedSequenceReplayBuffer) -> dict[tuple[int, int], Acted]:
     """
-    Play at random half of the time, so that actions differ from the greedy ones, into an empty buffer.
+    Play into an empty buffer, with half of the actions at random, so that they differ from the greedy ones.
 
-    :return: the outputs by environment and row
+    :return: The outputs by environment and row
     """
     policy, world_model = model.policy, model.policy.world_model
     assert world_model is not None
@@ -56,10 +56,10 @@ def check_acting_and_replay_agree(seed: int, policy_class: str = "MlpPolicy", bu
     """
     Compare Q-values and intrinsic rewards across the ends of episodes.
 
-    :param seed: of the environments and the agent
-    :param policy_class: of the agent
+    :param seed: The seed of the environments and the agent
+    :param policy_class: The policy of the agent
     :param burn_in: The number of rows without Q-values
-    :param kwargs: further arguments of the agent
+    :param kwargs: Further arguments of the agent
     """
     env = make_labyrinths(n_envs=N_ENVS, seed=seed)
     model = LWMDQN(policy_class, env, seed=seed, policy_kwargs=NETWORKS, **kwargs)

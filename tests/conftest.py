@@ -1,4 +1,4 @@
-"""What several files of tests take turns with: one installation, one training."""
+"""Fixtures that several files of tests share: one installation, and one training."""
 
 import shutil
 from pathlib import Path
@@ -16,7 +16,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
 
 @pytest.fixture(scope="session")
 def trained(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The working directory of a training with the Zoo's own command, for tests that add nothing to its ``logs``."""
+    """Return the working directory of a training by the Zoo's own command, for tests that do not add to its ``logs``."""
 
     def train(folder: Path) -> None:
         (folder / "output.txt").write_text(installation.run(folder, "-m", "rl_zoo3.train", *TRAIN))
@@ -26,6 +26,6 @@ def trained(installation: Installation, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture
 def trained_copy(trained: Path, tmp_path: Path) -> Path:
-    """A working directory of the test's own with a copy of the training."""
+    """Return the test's own working directory, with a copy of the training."""
     shutil.copytree(trained / "logs", tmp_path / "logs")
     return tmp_path

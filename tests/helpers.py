@@ -46,9 +46,9 @@ SHORT: dict[str, Any] = {
 
 def make_labyrinths(n_envs: int = 2, seed: int = 0, **kwargs: Any) -> VecEnv:
     """
-    :param n_envs: number of labyrinths
-    :param seed: of the first
-    :param kwargs: of :func:`make_vec_env`
+    :param n_envs: The number of labyrinths
+    :param seed: The seed of the first labyrinth
+    :param kwargs: Keyword arguments of :func:`make_vec_env`
     :return: 2x2 labyrinths, whose episodes are short
     """
     return make_vec_env("sb3_lwm.envs:POL-v0", n_envs, seed=seed, env_kwargs={"size": 2}, **kwargs)
@@ -56,11 +56,11 @@ def make_labyrinths(n_envs: int = 2, seed: int = 0, **kwargs: Any) -> VecEnv:
 
 class RandomEnv(gym.Env[Any, Any]):
     """
-    Random observations of any space, the same again after ``reset(seed=...)``. An episode has ``EPISODE_LENGTH`` steps;
-    every other one ends by a time-out, the rest by a termination. Action 0 has the reward 1.
+    Random observations of any space, which ``reset(seed=...)`` repeats. An episode has ``EPISODE_LENGTH`` steps; every other
+    one ends by a time-out, the rest by a termination. Action 0 has the reward 1.
 
-    :param observation_space: of any kind
-    :param action_space: by default three actions
+    :param observation_space: Any observation space
+    :param action_space: The action space, by default three actions
     """
 
     EPISODE_LENGTH = 7
@@ -97,11 +97,11 @@ def make_random_envs(
     **kwargs: Any,
 ) -> VecEnv:
     """
-    :param observation_space: of any kind
-    :param n_envs: number of environments
-    :param vec_env_cls: DummyVecEnv or SubprocVecEnv
-    :param kwargs: of :func:`make_vec_env`
-    :return: :class:`RandomEnv`, with seeds from 0
+    :param observation_space: Any observation space
+    :param n_envs: The number of environments
+    :param vec_env_cls: The class of the vectorised environment
+    :param kwargs: Keyword arguments of :func:`make_vec_env`
+    :return: Environments of :class:`RandomEnv`, with seeds from 0
     """
     env_kwargs = {"observation_space": observation_space}
     return make_vec_env(RandomEnv, n_envs, seed=0, env_kwargs=env_kwargs, vec_env_cls=vec_env_cls, **kwargs)
@@ -109,17 +109,17 @@ def make_random_envs(
 
 def weights(module: th.nn.Module) -> dict[str, th.Tensor]:
     """
-    :param module: a network
-    :return: a copy of its parameters and buffers
+    :param module: A network
+    :return: A copy of its parameters and buffers
     """
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
 def changed(before: dict[str, th.Tensor], after: dict[str, th.Tensor]) -> set[str]:
     """
-    :param before: :func:`weights`
-    :param after: :func:`weights` of the same network, later
-    :return: the names of those that are not the same to the last bit
+    :param before: The :func:`weights` of a network
+    :param after: Its :func:`weights` at a later time
+    :return: The names of the weights that are not the same to the last bit
     """
     assert before.keys() == after.keys()
     return {name for name in before if not th.equal(before[name], after[name])}

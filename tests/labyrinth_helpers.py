@@ -23,9 +23,9 @@ HAND_MADE_ACTIONS = (
 
 def make_hand_made_env(start: tuple[int, int], render_mode: str | None = None) -> PartiallyObservableLabyrinthEnv:
     """
-    :param start: row and column of the start cell
-    :param render_mode: given to the environment
-    :return: a reset 3x3 environment with the labyrinth above
+    :param start: The row and column of the start cell
+    :param render_mode: The render mode of the environment
+    :return: A 3x3 environment with the labyrinth above, after its reset
     """
     env = PartiallyObservableLabyrinthEnv(3, render_mode=render_mode)
     passages = [sum(1 << action for action in actions) for row in HAND_MADE_ACTIONS for actions in row]

@@ -18,7 +18,7 @@ def make_model(**kwargs: Any) -> LWMDQN:
 
 
 def make_samples(n_steps: int, n_batch: int = 3) -> SequenceSamples:
-    """:return: random rows: an unbroken sequence, one with a termination inside, one with a time-out inside"""
+    """Return random rows: an unbroken sequence, one with a termination inside, and one with a time-out inside."""
     n_rows = BURN_IN + UNROLL + n_steps
     generator = th.Generator().manual_seed(n_steps)
     finals = th.zeros(n_rows, n_batch, dtype=th.bool)

@@ -1,4 +1,4 @@
-"""A player that fills replay buffers with observations that say where they come from, and remembers what it did."""
+"""A player that fills replay buffers with observations that contain their place, and records all of its steps."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ SPACES: dict[str, spaces.Space] = {
 }
 SPACES["dict"] = spaces.Dict({name: SPACES[name] for name in ("box", "image", "discrete", "multi_discrete", "multi_binary")})
 
-# The storages of observations, PyTorch's on a device that is always there
+# The storages of observations, with PyTorch's on a device that every machine has
 STORAGES: dict[str, Any] = {
     "host": HostStorage,
     "torch": partial(TorchStorage, storage_device="cpu"),
@@ -46,9 +46,9 @@ def _base(space: spaces.Space) -> int:
 
 def encode(space: spaces.Space, code: int) -> Any:
     """
-    :param space: an observation space
-    :param code: not negative
-    :return: the observation of this space whose values are the digits of the code
+    :param space: An observation space
+    :param code: The code, not negative
+    :return: The observation of this space whose values are the digits of the code
     """
     if isinstance(space, spaces.Dict):
         return {key: encode(part, code) for key, part in space.items()}
@@ -58,9 +58,9 @@ def encode(space: spaces.Space, code: int) -> Any:
 
 def decode(space: spaces.Space, observation: Any) -> int:
     """
-    :param space: an observation space
-    :param observation: of one environment, as :func:`encode` makes it
-    :return: its code; the parts of a dictionary must agree
+    :param space: An observation space
+    :param observation: An observation of one environment, made by :func:`encode`
+    :return: The code of the observation, which must be the same for all parts of a dictionary
     """
     if isinstance(space, spaces.Dict):
         codes = {decode(part, observation[key]) for key, part in space.items()}
@@ -70,7 +70,7 @@ def decode(space: spaces.Space, observation: Any) -> int:
 
 
 class Row(NamedTuple):
-    """What one row of the replay must hold, besides its observation."""
+    """The required content of one row of the replay, except for its observation."""
 
     action: int
     reward: float
@@ -81,11 +81,12 @@ class Row(NamedTuple):
 
 class Player:
     """
-    Plays random episodes into a buffer, as LWMDQN's ``_store_transition`` does, and writes down every row in plain lists.
+    Plays random episodes into a buffer, in the way of LWMDQN's ``_store_transition``, and records every row in plain lists.
 
-    :param buffer: to fill
-    :param seed: of the actions, rewards and ends of episodes, and of what is sampled
-    :param end_chance: of an episode to end at a step, one for each environment; half of the ends are time-outs
+    :param buffer: The buffer to fill
+    :param seed: The seed of actions, rewards, ends of episodes, and samples
+    :param end_chance: The probability that an episode ends at a step, or one for each environment; half of the ends are
+        time-outs
     """
 
     def __init__(self, buffer: SequenceReplayBuffer, seed: int = 0, end_chance: float | list[float] = 0.2) -> None:
@@ -99,8 +100,8 @@ class Player:
 
     def observe(self, ahead: int = 0) -> Any:
         """
-        :param ahead: rows after the one that comes next
-        :return: the observations of that row, one for each environment
+        :param ahead: The number of rows after the next one
+        :return: The observations of this row, one for each environment
         """
         space = self.buffer.observation_space
         codes = [ENV_CODE * env + len(rows) + ahead for env, rows in enumerate(self.rows)]
@@ -111,8 +112,8 @@ class Player:
 
     def memory(self, ahead: int = 0) -> RecurrentState:
         """
-        :param ahead: as in :meth:`observe`
-        :return: hidden states before that row, whose parts all differ
+        :param ahead: The number of rows after the next one
+        :return: The hidden states before this row, whose parts all differ
         """
         codes = np.array([ENV_CODE * env + len(rows) + ahead for env, rows in enumerate(self.rows)])
         columns = codes.astype(np.float32)[:, None]
@@ -120,8 +121,8 @@ class Player:
 
     def play(self, steps: int, **without: Any) -> None:
         """
-        :param steps: of every environment
-        :param without: arguments of ``add`` to replace
+        :param steps: The number of steps of every environment
+        :param without: The arguments of ``add`` to replace
         """
         for _ in range(steps):
             actions = self.rng.integers(N_ACTIONS, size=self.n_envs)
@@ -148,16 +149,16 @@ class Player:
             self.is_start[env] = True
 
     def oldest(self, env: int) -> int:
-        """:return: number of the oldest row of an environment that the buffer still holds"""
+        """Return the number of the oldest row of an environment that the buffer still holds."""
         return max(len(self.rows[env]) - self.buffer.buffer_size, 0)
 
     def check(self, samples: SequenceSamples, column: int) -> tuple[int, int]:
         """
-        Compare a sampled window with what was played, but for the start flag of its first row.
+        Compare a sampled window with the played steps, except for the start flag of its first row.
 
-        :param samples: (T, B) rows
-        :param column: which window
-        :return: its environment, and the number of its first row
+        :param samples: The (T, B) rows
+        :param column: The number of the window
+        :return: The environment of the window, and the number of its first row
         """
         space = self.buffer.observation_space
         length = len(samples.rewards)
@@ -180,8 +181,8 @@ class Player:
 
 def complete_sequences(player: Player) -> set[tuple[int, int]]:
     """
-    :param player: has played into a prioritised buffer
-    :return: environment and first row of every sequence that is whole and not overwritten, by trying every row
+    :param player: A player that has played into a prioritised buffer
+    :return: The environment and first row of every sequence that is complete and not overwritten, found by trying every row
     """
     buffer = player.buffer
     assert isinstance(buffer, PrioritizedSequenceReplayBuffer)
@@ -195,10 +196,12 @@ def complete_sequences(player: Player) -> set[tuple[int, int]]:
 
 def check_sequence(player: Player, samples: SequenceSamples, column: int) -> tuple[int, int]:
     """
-    :param player: has played into a prioritised buffer
-    :param samples: sequences of that buffer
-    :param column: which of them
-    :return: its environment and first row, after a comparison of all it holds with what was played
+    Compare a sequence with the played steps.
+
+    :param player: A player that has played into a prioritised buffer
+    :param samples: The sequences of this buffer
+    :param column: The number of the sequence
+    :return: The environment and first row of the sequence
     """
     env, first = player.check(samples, column)
     assert samples.episode_starts[0, column].item() == player.rows[env][first].episode_start
@@ -211,9 +214,9 @@ def check_sequence(player: Player, samples: SequenceSamples, column: int) -> tup
 
 def give_priorities(player: Player, priority: float = 1.0) -> dict[tuple[int, int], int]:
     """
-    :param player: has played into a prioritised buffer
-    :param priority: for all sequences that had none
-    :return: their ids, by environment and first row
+    :param player: A player that has played into a prioritised buffer
+    :param priority: The priority to set for all sequences without one
+    :return: The ids of these sequences, by environment and first row
     """
     buffer = player.buffer
     assert isinstance(buffer, PrioritizedSequenceReplayBuffer)
@@ -231,9 +234,9 @@ def give_priorities(player: Player, priority: float = 1.0) -> dict[tuple[int, in
 
 def stored(buffer: SequenceReplayBuffer, name: str) -> np.ndarray:
     """
-    :param buffer: with one space of observations
-    :param name: of what it stores for each row
-    :return: (rows, n_envs, ...), all of it
+    :param buffer: A buffer whose observation space is not a Dict
+    :param name: The name of an attribute with data of each row
+    :return: The whole data, (rows, n_envs, ...)
     """
     value = getattr(buffer, name)
     if isinstance(value, ObservationStorage):
@@ -243,7 +246,7 @@ def stored(buffer: SequenceReplayBuffer, name: str) -> np.ndarray:
 
 def chi_square_bound(degrees: int) -> float:
     """
-    :param degrees: of freedom
-    :return: what a chi-square exceeds about once in a million draws (five standard deviations above its mean)
+    :param degrees: The degrees of freedom
+    :return: A bound that a chi-square exceeds about once in a million draws (five standard deviations above its mean)
     """
     return degrees + 5.0 * (2.0 * degrees) ** 0.5

@@ -12,8 +12,8 @@ from sb3_lwm.training_state.comparison import CLOCK, differences
 
 def read_log(folder: Path) -> list[dict[str, str]]:
     """
-    :param folder: of a run
-    :return: the lines of its log
+    :param folder: The folder of a run
+    :return: The lines of its log
     """
     with open(folder / "progress.csv", newline="", encoding="utf-8") as file:
         return [{key: value for key, value in line.items() if key not in CLOCK} for line in csv.DictReader(file)]
@@ -21,12 +21,12 @@ def read_log(folder: Path) -> list[dict[str, str]]:
 
 def train(model: LWMDQN, folder: Path, steps: int, every_steps: int = 100, callback: BaseCallback | None = None) -> LWMDQN:
     """
-    :param model: new
-    :param folder: for its log and its states, all of which stay
-    :param steps: to learn
-    :param every_steps: between two states
-    :param callback: a further one
-    :return: the model
+    :param model: A new model
+    :param folder: The folder for its log and its states, all of which are kept
+    :param steps: The number of steps of the training
+    :param every_steps: The number of steps between two states
+    :param callback: A further callback
+    :return: The model
     """
     model.set_logger(configure(str(folder), ["csv"]))
     states = TrainingStateCallback(folder / "states", every_minutes=None, every_steps=every_steps, keep_last=100)
@@ -35,8 +35,8 @@ def train(model: LWMDQN, folder: Path, steps: int, every_steps: int = 100, callb
 
 def close_log(model: LWMDQN) -> LWMDQN:
     """
-    :param model: whose training has ended
-    :return: the same
+    :param model: A model whose training has ended
+    :return: The same model
     """
     model.logger.close()
     model.logger.output_formats.clear()
@@ -45,9 +45,9 @@ def close_log(model: LWMDQN) -> LWMDQN:
 
 def continue_training(model: LWMDQN, callback: BaseCallback | None = None) -> LWMDQN:
     """
-    :param model: loaded from a state
-    :param callback: as in :func:`train`
-    :return: the model, at the end of its training
+    :param model: A model that was loaded from a state
+    :param callback: A further callback
+    :return: The model at the end of its training
     """
     state = model.last_training_state
     assert state is not None
@@ -58,11 +58,11 @@ def continue_training(model: LWMDQN, callback: BaseCallback | None = None) -> LW
 
 def assert_same_training(first: LWMDQN, second: LWMDQN, folder: Path) -> None:
     """
-    Compare all that a training state holds: networks, optimizers, replay, hidden states, generators, environments, counters.
+    Compare all data of training states: networks, optimizers, replay, hidden states, generators, environments, counters.
 
-    :param first: at the end of its training
-    :param second: another one at the end of its training
-    :param folder: for two states
+    :param first: A model at the end of its training
+    :param second: Another model at the end of its training
+    :param folder: The folder for two states
     """
     paths = [model.save_training_state(folder / name) for name, model in (("first", first), ("second", second))]
     assert paths[0] is not None and paths[1] is not None

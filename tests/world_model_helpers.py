@@ -20,10 +20,10 @@ SMALL_PREDICTOR = {"input_size": 4, "gru_hidden_size": 6, "head_size": 5}
 
 def make_world_model(space: spaces.Space, encoder_objective: str = "w-mse", **kwargs: Any) -> LatentWorldModel:
     """
-    :param space: of the observations
-    :param encoder_objective: of images
-    :param kwargs: of the :class:`LatentWorldModel`
-    :return: a world model with a small predictor, for three actions
+    :param space: The observation space
+    :param encoder_objective: The objective of the encoder of images
+    :param kwargs: Further arguments of the :class:`LatentWorldModel`
+    :return: A world model with a small predictor, for three actions
     """
     th.manual_seed(0)
     rewards = {"intrinsic_reward_scale": 1.0, "intrinsic_reward_clip": None, "intrinsic_reward_momentum": 0.99}
@@ -33,9 +33,9 @@ def make_world_model(space: spaces.Space, encoder_objective: str = "w-mse", **kw
 
 def make_predictor(binary: list[bool], **kwargs: Any) -> LatentPredictor:
     """
-    :param binary: whether each dimension of the latent is a probability
-    :param kwargs: of the :class:`LatentPredictor`
-    :return: a small predictor for two actions
+    :param binary: Whether each dimension of the latent is a probability
+    :param kwargs: Further arguments of the :class:`LatentPredictor`
+    :return: A small predictor for two actions
     """
     return LatentPredictor(len(binary), ActionEncoder(spaces.Discrete(2)), th.tensor(binary), **SMALL_PREDICTOR, **kwargs)
 
@@ -46,7 +46,7 @@ def make(name: str, **kwargs: Any) -> EncoderObjective:
 
 
 def make_encoder(frame_size: int = 12) -> nn.Module:
-    """:return: a linear encoder of (N, 1, frame_size, frame_size) uint8"""
+    """Make a linear encoder of frames, (N, 1, frame_size, frame_size) uint8."""
     th.manual_seed(1)
     linear = nn.Linear(frame_size**2, LATENT_SIZE)
 
@@ -62,13 +62,13 @@ def make_encoder(frame_size: int = 12) -> nn.Module:
 
 
 def random_batch(objective: EncoderObjective, frame_size: int = 12) -> tuple[th.Tensor, th.Tensor]:
-    """:return: (T, B, 1, frame_size, frame_size) uint8 frames and (T, B) int64 actions of the objective's sizes"""
+    """Return (T, B, 1, frame_size, frame_size) uint8 frames and (T, B) int64 actions of the objective's sizes."""
     shape = (objective.sequence_length, objective.batch_size)
     return th.randint(256, (*shape, 1, frame_size, frame_size), dtype=th.uint8), th.randint(N_ACTIONS, shape)
 
 
 def shifts_of(frame: th.Tensor, shifted: th.Tensor, max_shift: int) -> list[tuple[int, int]]:
-    """:return: the shifts within the bounds that make ``frame`` into ``shifted``"""
+    """Return the shifts within the bounds that turn ``frame`` into ``shifted``."""
     bounds = range(-max_shift, max_shift + 1)
     return [
         (rows, columns) for rows in bounds for columns in bounds if th.equal(frame.roll((rows, columns), (-2, -1)), shifted)
@@ -77,9 +77,9 @@ def shifts_of(frame: th.Tensor, shifted: th.Tensor, max_shift: int) -> list[tupl
 
 def toy_batch(n_windows: int, sequence_length: int, frame_size: int = 12) -> tuple[th.Tensor, th.Tensor]:
     """
-    A bright column that walks left, stays, or walks right, around the frame.
+    Make windows of a bright column that moves left, stays, or moves right, around the frame.
 
-    :return: (T, B, 1, frame_size, frame_size) uint8 frames and (T, B) int64 actions
+    :return: The frames, (T, B, 1, frame_size, frame_size) uint8, and the actions, (T, B) int64
     """
     actions = th.randint(3, (sequence_length, n_windows))
     moves = th.cat((th.randint(frame_size, (1, n_windows)), actions[:-1] - 1))

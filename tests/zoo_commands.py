@@ -1,4 +1,4 @@
-"""The Zoo's commands on a wheel, in directories that have nothing to do with the repository: what the tests of them share."""
+"""Functions for tests of the Zoo's commands with an installed wheel, in directories outside the repository."""
 
 import os
 import shutil
@@ -13,16 +13,16 @@ from filelock import FileLock
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-# Learns nothing, but goes through warm-up, pretraining and updates in 400 steps
+# Settings that learn nothing, but run warm-up, pretraining and updates in 400 steps
 SETTINGS = {
     **{"n_envs": 2, "learning_starts": 200, "buffer_size": 1000, "batch_size": 4, "burn_in": 2, "unroll": 4},
     **{"pretraining_updates": 2, "pretraining_batch_size": 4, "pretraining_sequence_length": 8},
 }
 QUICK = [f"{name}:{value}" for name, value in SETTINGS.items()]
 LABYRINTH = ["--algo", "lwm_dqn", "--env", "POL-3x3-v0"]
-# Nobody visits 9 cells in 7 steps: all episodes have the same length and score
+# 9 cells cannot be visited in 7 steps: all episodes have the same length and score
 SHORT_EPISODES = ["--env-kwargs", "max_episode_steps:7"]
-# What train is asked for in the run that all tests look at
+# The arguments of the training that all tests use
 TRAIN = [
     *(*LABYRINTH, "-n", "400", "--seed", "1", "--eval-freq", "200", "--eval-episodes", "2", "--n-eval-envs", "2"),
     *("--save-freq", "200", "--save-replay-buffer", "-P", "--device", "cpu", *SHORT_EPISODES, "-params", *QUICK),
@@ -39,12 +39,12 @@ class Installation(NamedTuple):
 
     def start(self, cwd: Path, *arguments: str, **variables: str) -> "subprocess.Popen[str]":
         """
-        :param cwd: working directory, also the first place where Python looks for modules
-        :param arguments: of the Python interpreter
-        :param variables: of the environment; ``PYTHONPATH`` goes before the installation
-        :return: the process, with a pipe for everything that it prints
+        :param cwd: The working directory, also the first place where Python looks for modules
+        :param arguments: The arguments of the Python interpreter
+        :param variables: Environment variables; ``PYTHONPATH`` overrides the installation
+        :return: The process, with a pipe for everything that it prints
         """
-        # The wheel goes before an editable install that the environment may have.
+        # the wheel overrides an editable install that the environment may have
         places = [place for place in (variables.get("PYTHONPATH"), str(self.site)) if place]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", **variables}
         environment["PYTHONPATH"] = os.pathsep.join(places)
@@ -53,11 +53,11 @@ class Installation(NamedTuple):
 
     def run(self, cwd: Path, *arguments: str, code: int = 0, **variables: str) -> str:
         """
-        :param cwd: working directory, also the first place where Python looks for modules
-        :param arguments: of the Python interpreter
-        :param code: the exit code that is expected
-        :param variables: of the environment; ``PYTHONPATH`` goes before the installation
-        :return: everything that was printed
+        :param cwd: The working directory, also the first place where Python looks for modules
+        :param arguments: The arguments of the Python interpreter
+        :param code: The expected exit code
+        :param variables: Environment variables; ``PYTHONPATH`` overrides the installation
+        :return: The whole output
         """
         with self.start(cwd, *arguments, **variables) as process:
             try:
@@ -70,7 +70,7 @@ class Installation(NamedTuple):
 
 def install(folder: Path) -> None:
     """
-    :param folder: gets the wheel, and what it installs as ``site``
+    :param folder: The folder for the wheel, and for its installation ``site``
     """
     source = folder / "source"  # a copy: building leaves files behind, and would pick up those of an earlier build
     for package in ("sb3_lwm", "hyperparams"):
@@ -85,10 +85,10 @@ def install(folder: Path) -> None:
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
     """
-    :param factory: pytest's
-    :param name: of a folder
-    :param make: fills the folder, once in a whole test run, also when that is spread over processes
-    :return: the folder
+    :param factory: The factory of temporary folders of pytest
+    :param name: The name of a folder
+    :param make: The function that fills the folder, once in a whole test run, also if it is spread over processes
+    :return: The folder
     """
     root = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:

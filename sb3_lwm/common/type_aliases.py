@@ -46,7 +46,7 @@ class SequenceSamples(NamedTuple):
 
 
 class Transitions(NamedTuple):
-    """Consecutive transitions of ``B`` environments as the predictor of the world model sees them, time first."""
+    """Consecutive transitions of ``B`` environments for the predictor of the world model, time first."""
 
     latents: th.Tensor  # (T, B, Z) float32, latents of the observations
     actions: th.Tensor  # (T, B) int64, or (T, B, *action shape)

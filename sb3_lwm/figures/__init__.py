@@ -1,4 +1,4 @@
-"""Pictures and videos of what an agent finds new. Drawing needs the extra ``figures``, and no display."""
+"""Figures and videos of an agent's intrinsic reward. Drawing needs the extra ``figures``, and no display."""
 
 from sb3_lwm.figures.episode import WatchedEpisode, watch_episode
 from sb3_lwm.figures.novelty import draw_novelty, find_spikes, save_figure

@@ -1,4 +1,4 @@
-"""What the world model sees and finds new, as pictures in TensorBoard while it learns."""
+"""Figures of the world model's latents and intrinsic rewards in TensorBoard during a training."""
 
 from typing import Any
 
@@ -13,29 +13,29 @@ from sb3_lwm.figures import embeddings
 from sb3_lwm.figures.requirements import require
 from sb3_lwm.lwm_dqn import LWMDQN
 
-# more would not make the histogram smoother, but 128 games of the paper's size fill a small machine's memory
+# More environments would not make the histogram smoother, and 128 games of the paper's size fill a small machine's memory
 MOST_ENVS = 8
 
 
 class EmbeddingCallback(BaseCallback):
     """
-    Logs, every so many steps, how the world model lays out what was seen last, and how new it was:
+    Logs the latents and the intrinsic rewards of the newest observations at regular intervals:
     ``embedding/trajectory``, a picture (t-SNE of the latents of the first environment, see
     :func:`~sb3_lwm.figures.embeddings.draw_embeddings`), and ``embedding/intrinsic_reward``, a histogram over the
     first 8 environments.
 
-    Give it to ``learn``, or name it in a yml of the RL Zoo. It needs TensorBoard (``tensorboard_log``) and the extra
+    Pass it to ``learn``, or name it in a yml of the RL Zoo. It needs TensorBoard (``tensorboard_log``) and the extra
     ``figures``; it draws no random numbers, so that the training is the same with and without it::
 
         callback:
           - sb3_lwm.EmbeddingCallback:
               every_steps: 100000
 
-    :param every_steps: environment steps between two pictures, all environments together
-    :param n_rows: newest observations of an environment that are looked at
-    :param verbose: not used
-    :raises ValueError: if a number is too small; when the training starts, if there is no world model or no TensorBoard
-    :raises ImportError: if a package of the extra ``figures`` is missing
+    :param every_steps: The number of steps between two pictures, all environments together
+    :param n_rows: The number of the newest observations of each environment to use
+    :param verbose: Not used
+    :raises ValueError: If a number is too small; when the training starts, if there is no world model or no TensorBoard
+    :raises ImportError: If a package of the extra ``figures`` is missing
     """
 
     model: LWMDQN
@@ -56,8 +56,8 @@ class EmbeddingCallback(BaseCallback):
             raise ValueError("EmbeddingCallback: the agent has no world model: train with use_world_model=True.")
         if not self._tensorboards():
             raise ValueError(
-                "EmbeddingCallback writes into TensorBoard, and there is none: give the agent a tensorboard_log (in the Zoo: "
-                "--tensorboard-log FOLDER), or leave the callback out."
+                "EmbeddingCallback needs a TensorBoard log: give the agent a tensorboard_log (in the Zoo: --tensorboard-log "
+                "FOLDER), or remove the callback."
             )
         self._plan()
 
@@ -73,7 +73,7 @@ class EmbeddingCallback(BaseCallback):
     def _on_rollout_end(self) -> None:
         buffer = self.model.replay_buffer
         assert buffer is not None
-        # before the end of the warm-up there is nothing that has learned
+        # before the end of the warm-up the world model is untrained
         is_due = self.model.num_timesteps >= max(self._next_steps, self.model.learning_starts + 1)
         if is_due and buffer.size() >= self.n_rows:
             n_envs = min(self.model.n_envs, MOST_ENVS)
@@ -82,7 +82,7 @@ class EmbeddingCallback(BaseCallback):
 
     @th.no_grad()
     def _log(self, samples: SequenceSamples) -> None:
-        """:param samples: (T, B) rows"""
+        """Log the (T, B) rows of samples."""
         policy = self.model.policy
         world_model = policy.world_model
         assert world_model is not None
@@ -96,15 +96,15 @@ class EmbeddingCallback(BaseCallback):
         layouts = {"latents": embeddings.lay_out(latents)}
         figure = embeddings.draw_embeddings(layouts, last_images(samples.observations), title)
         logged = {"embedding/trajectory": Figure(figure, close=False), "embedding/intrinsic_reward": rewards.cpu()}
-        # Not by the logger's own dump, which would write what other parts have recorded so far, too, into every format.
+        # not by the logger's dump, which would also write the values of other modules so far, and to every format
         for output in self._tensorboards():
             output.write(logged, dict.fromkeys(logged, ()), self.model.num_timesteps)
 
 
 def last_images(observations: Any) -> npt.NDArray[np.uint8] | None:
     """
-    :param observations: (T, B, *shape) tensors, or a dictionary of them
-    :return: (T, height, width) uint8, the newest channel of the first environment's images; None if there are none
+    :param observations: The observations, a (T, B, *shape) tensor or a dictionary of such tensors
+    :return: The newest channel of the first environment's images, (T, height, width) uint8; None without images
     """
     parts = observations.values() if isinstance(observations, dict) else [observations]
     images = [part for part in parts if part.dim() == 5 and part.dtype == th.uint8]

@@ -1,4 +1,4 @@
-"""The way of a trajectory through an embedding, and whether the game is laid out as a path there (LWM, figure 3)."""
+"""Figures of a trajectory in an embedding, which show whether it forms a path there (LWM, figure 3)."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,20 +11,20 @@ from sb3_lwm.figures.requirements import require
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# t-SNE's, scikit-learn's default: about as many neighbours count
+# The perplexity of t-SNE, approximately the number of neighbours that count; scikit-learn's default
 PERPLEXITY = 30.0
 COLOURS = "viridis"
-# between two numbers along the path; a longer path has wider gaps
+# The number of steps between two numbers along the path, and the largest number of numbers, above which gaps are wider
 NUMBERED, MOST_NUMBERS = 10, 60
-# key frames: rows and columns beside the panels
+# The numbers of rows and columns of key frames beside the panels
 KEY_ROWS, KEY_COLUMNS = 4, 2
 
 
 def check_trajectory(n_steps: int, perplexity: float = PERPLEXITY) -> None:
     """
-    :param n_steps: observations of the trajectory
-    :param perplexity: of t-SNE
-    :raises ValueError: if they are too few for t-SNE
+    :param n_steps: The number of observations of the trajectory
+    :param perplexity: The perplexity of t-SNE
+    :raises ValueError: If the trajectory is too short for t-SNE
     """
     if n_steps <= perplexity:
         raise ValueError(
@@ -35,21 +35,21 @@ def check_trajectory(n_steps: int, perplexity: float = PERPLEXITY) -> None:
 
 def lay_out(latents: npt.NDArray[Any], seed: int = 0, perplexity: float = PERPLEXITY) -> npt.NDArray[np.float32]:
     """
-    t-SNE of a trajectory, from the plane of its principal components, every dimension of the same weight.
+    Compute a t-SNE of a trajectory, initialised by its principal components. All dimensions have the same weight.
 
-    :param latents: (T, Z) float
-    :param seed: of t-SNE, which leaves all other generators alone
-    :param perplexity: of t-SNE
-    :return: (T, 2) float32; zeros if nothing ever changes
-    :raises ImportError: if scikit-learn is not installed
-    :raises ValueError: if there are too few steps
+    :param latents: The latents of the trajectory, (T, Z) float
+    :param seed: The seed of t-SNE, which does not affect any global generator
+    :param perplexity: The perplexity of t-SNE
+    :return: The points, (T, 2) float32; zeros if the latents never change
+    :raises ImportError: If scikit-learn is not installed
+    :raises ValueError: If there are too few steps
     """
     check_trajectory(len(latents), perplexity)
     changes = np.ptp(latents, axis=0) > 0.0
     if not changes.any():
-        # an agent that stands before a wall: one and the same place, which t-SNE would divide by
+        # an agent in front of a wall, for example, whose equal points t-SNE would divide by zero
         return np.zeros((len(latents), 2), np.float32)
-    # a dimension that says nothing at all stays 0
+    # a constant dimension becomes 0
     standardised = (latents - latents.mean(axis=0)) / np.where(changes, latents.std(axis=0), 1.0)
     tsne = require("sklearn.manifold").TSNE(perplexity=perplexity, init="pca", random_state=seed)
     return tsne.fit_transform(standardised)
@@ -63,11 +63,11 @@ def draw_embeddings(
     """
     Draw a trajectory in one or several embeddings, coloured by time and numbered, beside its key frames.
 
-    :param layouts: (T, 2) places of the trajectory by the name of the embedding
-    :param frames: (T) pictures, (height, width) or (height, width, 3) uint8; None for no key frames
-    :param title: of the figure
-    :return: the figure; it needs no display
-    :raises ImportError: if matplotlib is not installed
+    :param layouts: The points of the trajectory, (T, 2), by the name of the embedding
+    :param frames: The ``T`` pictures, (height, width) or (height, width, 3) uint8; None for no key frames
+    :param title: The title of the figure
+    :return: The figure, which needs no display
+    :raises ImportError: If matplotlib is not installed
     """
     n_rows = 2 if len(layouts) > 2 else 1
     n_columns = -(-len(layouts) // n_rows)
@@ -90,7 +90,7 @@ def draw_embeddings(
 
 
 def _draw_path(axis: Any, points: npt.NDArray[Any], name: str) -> Any:
-    """:return: the dots, for the bar of their colours"""
+    """Draw a trajectory, and return its dots, for the colour bar."""
     axis.plot(*points.T, color="0.8", linewidth=0.7, zorder=1)
     dots = axis.scatter(*points.T, c=np.arange(len(points)), cmap=COLOURS, s=9, zorder=2)
     gap = NUMBERED * -(-len(points) // (NUMBERED * MOST_NUMBERS))
@@ -101,16 +101,12 @@ def _draw_path(axis: Any, points: npt.NDArray[Any], name: str) -> Any:
 
 
 def _draw_key_frames(figure: Any, frames: Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8], n_rows: int) -> None:
-    """
-    :param figure: a part of the whole one
-    :param frames: of the trajectory
-    :param n_rows: of the panels beside which they stand
-    """
+    """Draw the key frames into a part of the figure, beside panels in ``n_rows`` rows."""
     axes = figure.subplots(KEY_ROWS * n_rows // 2, KEY_COLUMNS).ravel()
     colours = require("matplotlib").colormaps[COLOURS]
     for axis, step in zip(axes, np.linspace(0, len(frames) - 1, len(axes)).round().astype(int), strict=True):
         axis.imshow(frames[step], cmap="gray", vmin=0, vmax=255)
         axis.set_title(str(step), fontsize=8, pad=2)
         axis.set(xticks=[], yticks=[])
-        # the rim is the colour of the step
+        # the border has the colour of the step
         axis.spines[:].set(color=colours(step / max(1, len(frames) - 1)), linewidth=2)

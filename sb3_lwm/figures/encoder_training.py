@@ -1,4 +1,4 @@
-"""An encoder of images that learns from recorded play, without an agent: for figures and for comparisons of encoders."""
+"""Training of an encoder of images on recorded episodes, without an agent: for figures and comparisons of encoders."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,22 +19,25 @@ from sb3_lwm.world_model.objectives import make_objective
 # LWM, section 5
 LEARNING_RATE, LATENT_SIZE = 5e-4, 32
 IMAGES = spaces.Box(0, 255, (1, 84, 84), np.uint8)
-# the paper's updates of W-MSE and of inverse dynamics embed 512 frames, those of CPC 1024
+# The cost of an update: in the paper, W-MSE and inverse dynamics embed 512 frames, CPC 1024
 UPDATE_COSTS = {"w-mse": 1, "inverse-dynamics": 1, "cpc": 2}
-# frames that are embedded at once
+# The number of frames that are embedded at once
 PART = 1024
 
 
 def as_images(frames: np.ndarray) -> th.Tensor:
-    """:return: the same (..., 84, 84) uint8 frames with a channel, (..., 1, 84, 84)"""
+    """
+    :param frames: The frames, (..., 84, 84) uint8
+    :return: The frames with a channel dimension, (..., 1, 84, 84) uint8
+    """
     return th.as_tensor(np.expand_dims(frames, -3))
 
 
 def embed(encoder: ImageEncoder, frames: np.ndarray) -> np.ndarray:
     """
-    :param encoder: of images
-    :param frames: (N, 84, 84) uint8
-    :return: (N, Z) float32, in parts whose convolutions fit into the memory
+    :param encoder: The encoder of images
+    :param frames: The frames, (N, 84, 84) uint8
+    :return: The latents, (N, Z) float32, computed in parts that fit into the memory
     """
     with th.inference_mode():
         return np.concatenate([encoder(as_images(part)).numpy() for part in np.array_split(frames, 1 + len(frames) // PART)])
@@ -42,21 +45,21 @@ def embed(encoder: ImageEncoder, frames: np.ndarray) -> np.ndarray:
 
 def windows(play: Play, length: int) -> np.ndarray:
     """
-    :param play: of a game
-    :param length: of a window, in rows
-    :return: (n,) int64, the first rows of all windows that lie within one episode
+    :param play: The episodes of a game
+    :param length: The number of rows of a window
+    :return: The first rows of all windows that lie within one episode, (n,) int64
     """
     return np.flatnonzero(play.episodes[: len(play.episodes) - length + 1] == play.episodes[length - 1 :])
 
 
 def train_encoder(play: Play, objective_name: str, seed: int, n_updates: int) -> tuple[ImageEncoder, dict[str, float]]:
     """
-    :param play: to learn from
-    :param objective_name: a key of ``OBJECTIVES``
-    :param seed: of the weights and of the windows
-    :param n_updates: updates of 512 frames; one of CPC embeds 1024 and counts twice
-    :return: the encoder, and the mean of what the last tenth of the updates logged
-    :raises ValueError: if there is no such objective, or no episode is as long as its windows
+    :param play: The episodes from which the encoder learns
+    :param objective_name: A key of ``OBJECTIVES``
+    :param seed: The seed of the weights and of the windows
+    :param n_updates: The number of updates of 512 frames; one of CPC embeds 1024 frames and counts twice
+    :return: The encoder, and the mean of the values that the last tenth of the updates has logged
+    :raises ValueError: If the objective does not exist, or no episode is as long as its windows
     """
     set_random_seed(seed)
     rng = np.random.default_rng(seed)
@@ -91,10 +94,10 @@ def train_encoder(play: Play, objective_name: str, seed: int, n_updates: int) ->
 
 def save_encoder(path: Path, encoder: ImageEncoder, settings: dict[str, Any], logs: dict[str, float]) -> None:
     """
-    :param path: of the file, which appears when it is whole; its folder is made
-    :param encoder: of images
-    :param settings: numbers and strings that say how it was trained
-    :param logs: of the end of its training
+    :param path: The path of the file, which is written completely or not at all; its folder is created
+    :param encoder: The encoder of images
+    :param settings: The settings of its training, numbers and strings
+    :param logs: The values that were logged at the end of its training
     """
     with whole_file(path) as temporary:
         th.save({"weights": encoder.state_dict(), "settings": settings, "logs": logs}, temporary)
@@ -102,16 +105,16 @@ def save_encoder(path: Path, encoder: ImageEncoder, settings: dict[str, Any], lo
 
 def load_encoder(path: Path, settings: dict[str, Any]) -> tuple[ImageEncoder, dict[str, float]]:
     """
-    :param path: of a file that :func:`save_encoder` has written
-    :param settings: that it must have been trained with
-    :return: the encoder, and what was logged at the end of its training
-    :raises ValueError: if the file is of something else, or of other settings
+    :param path: The path of a file that :func:`save_encoder` has written
+    :param settings: The required settings of its training
+    :return: The encoder, and the values that were logged at the end of its training
+    :raises ValueError: If the file is not an encoder, or has other settings
     """
     try:
         saved = th.load(path, weights_only=True)
         found = saved["settings"]
     except Exception as error:
-        raise ValueError(f"{path} is no encoder, or was cut short ({error}): delete it to train it again.") from error
+        raise ValueError(f"{path} is not an encoder, or was cut short ({error}): delete it to train it again.") from error
     if found != settings:
         raise ValueError(f"{path} was trained with {found}, not with {settings}: delete it, or choose another folder.")
     encoder = ImageEncoder(IMAGES, LATENT_SIZE)
@@ -123,15 +126,15 @@ def cached_encoder(
     folder: Path | None, name: str, get_play: Callable[[], Play], objective_name: str, seed: int, n_updates: int
 ) -> tuple[ImageEncoder, dict[str, float]]:
     """
-    As :func:`train_encoder`, but an encoder that the folder already holds is read.
+    Load an encoder if the folder already contains it, else train it by :func:`train_encoder` and save it.
 
-    :param folder: where encoders are kept; None: nowhere
-    :param name: of the play
-    :param get_play: gives the play to learn from, if it is needed
-    :param objective_name: a key of ``OBJECTIVES``
-    :param seed: of the weights and of the windows
-    :param n_updates: see :func:`train_encoder`
-    :return: the encoder, and what was logged at the end of its training
+    :param folder: The folder of the encoders; None to save and load no files
+    :param name: The name of the episodes, for the names of the files
+    :param get_play: The function that returns the episodes, called only for a training
+    :param objective_name: A key of ``OBJECTIVES``
+    :param seed: The seed of the weights and of the windows
+    :param n_updates: The number of updates, see :func:`train_encoder`
+    :return: The encoder, and the values that were logged at the end of its training
     """
     if folder is None:
         return train_encoder(get_play(), objective_name, seed, n_updates)

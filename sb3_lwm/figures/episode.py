@@ -1,4 +1,4 @@
-"""An episode as an agent lives it: what it saw, and how new that was to it."""
+"""An episode of an agent, with its frames and intrinsic rewards."""
 
 from typing import Any, NamedTuple
 
@@ -16,25 +16,25 @@ from sb3_lwm.lwm_dqn.policies import LWMPolicy
 class WatchedEpisode(NamedTuple):
     """A whole game with all its lives, or its beginning, after ``T`` steps."""
 
-    frames: list[Any]  # (T + 1) pictures, (height, width, 3) uint8, or texts, the first one of the reset
-    intrinsic_rewards: npt.NDArray[np.float64]  # (T + 1,), of what each picture shows; NaN for the reset
+    frames: list[Any]  # (T + 1) pictures, (height, width, 3) uint8, or texts; the first one shows the reset
+    intrinsic_rewards: npt.NDArray[np.float64]  # (T + 1,), intrinsic reward of each frame; NaN for the reset
     score: float  # sum of the environment's rewards
 
 
 @th.inference_mode()
 def watch_episode(policy: LWMPolicy, env: VecEnv, max_steps: int, epsilon: float = 0.0) -> WatchedEpisode:
     """
-    Play one episode, and note the intrinsic reward with which the agent's own world model meets each observation: the one that
-    :meth:`~sb3_lwm.lwm_dqn.policies.LWMPolicy.act` computes. Where an episode or a life ends, ``act`` sees the next one
-    only; the last observation is then compared with the prediction as well, as in training.
+    Play one episode, and record the intrinsic reward of each observation by the agent's own world model, as computed by
+    :meth:`~sb3_lwm.lwm_dqn.policies.LWMPolicy.act`. At the end of an episode or a life, ``act`` only gets the first
+    observation of the next one; the intrinsic reward is then that of the last observation, as in training.
 
-    :param policy: of an agent with a world model
-    :param env: one environment, in a ``Monitor``, and in Gymnasium's ``RenderCollection`` with ``reset_clean=False``, or an
-        :class:`~sb3_lwm.AtariVecEnv`; both rendering ``"rgb_array"``, or texts, ``"ansi"``
-    :param max_steps: after which nothing more is played
-    :param epsilon: share of random actions, drawn from NumPy's global generator
-    :return: the episode
-    :raises ValueError: if the policy has no world model, or there are several environments, or they have another render mode
+    :param policy: The policy of an agent with a world model
+    :param env: A single environment, in a ``Monitor``, and in Gymnasium's ``RenderCollection`` with ``reset_clean=False``, or
+        an :class:`~sb3_lwm.AtariVecEnv`; with the render mode ``"rgb_array"``, or ``"ansi"`` for texts
+    :param max_steps: The number of steps after which an episode is not continued
+    :param epsilon: The probability of a random action, drawn from NumPy's global generator
+    :return: The episode
+    :raises ValueError: If the policy has no world model, or there are several environments, or they have another render mode
     """
     _check(policy, env)
     policy.set_training_mode(False)
@@ -55,7 +55,7 @@ def watch_episode(policy: LWMPolicy, env: VecEnv, max_steps: int, epsilon: float
 
 
 def _check(policy: LWMPolicy, env: VecEnv) -> None:
-    """:raises ValueError: see :func:`watch_episode`"""
+    """Raise the errors of :func:`watch_episode`."""
     if policy.world_model is None:
         raise ValueError("This policy has no world model, and so no intrinsic reward: train with use_world_model=True.")
     if env.num_envs != 1:
@@ -67,7 +67,7 @@ def _check(policy: LWMPolicy, env: VecEnv) -> None:
 
 
 def _intrinsic_reward(policy: LWMPolicy, observation: Any, state: RecurrentState) -> float:
-    """Return what ``act`` will compute for it, unless an episode begins with it."""
+    """Return the intrinsic reward of an observation that does not begin an episode, as ``act`` will compute it."""
     assert policy.world_model is not None
     tensors = policy.obs_to_tensor(observation)[0]
     goes_on = th.zeros(1, dtype=th.bool, device=policy.device)
@@ -75,10 +75,10 @@ def _intrinsic_reward(policy: LWMPolicy, observation: Any, state: RecurrentState
 
 
 def _frame(env: VecEnv, before_the_end: Any = None) -> Any:
-    """Return (height, width, 3) uint8 or a text, what the last step led to."""
+    """Return the frame after the last step, (height, width, 3) uint8 or a text."""
     rendered = env.env_method("render")[0]
     if isinstance(env.unwrapped, AtariVecEnv):
-        # ale-py has begun the next game already and never drew the last frame of this one
+        # ale-py has already begun the next game, and does not draw the last frame of this one
         return rendered.copy() if before_the_end is None else before_the_end
-    # the environment is reset in the same step: the picture of the reset comes after the one of the end
+    # at the end of an episode, the same step resets the environment and appends a second picture
     return rendered[0]

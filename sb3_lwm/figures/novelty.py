@@ -1,4 +1,4 @@
-"""Novelty along an episode: a curve, its spikes, and what was to be seen there."""
+"""Figures of the intrinsic reward along an episode: a curve, its spikes, and the frames at the spikes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 N_SPIKES = 6
-# in steps; the next spike is another event
+# The number of steps around a spike that count as the same event
 FARTHEST = 15
 CURVE, SPIKE = "tab:blue", "tab:red"
 
 
 def find_spikes(rewards: npt.ArrayLike, n_spikes: int = N_SPIKES) -> list[int]:
     """
-    The highest values, none within 15 steps of another one; nearer in an episode that would not have room for them.
+    Find the highest values that are more than 15 steps apart, or fewer steps in an episode too short for this distance.
 
-    :param rewards: (T,) float, NaN where there is none
-    :param n_spikes: at most
-    :return: their steps, in the order of time; only of values above the mean
+    :param rewards: The intrinsic rewards, (T,) float, NaN for missing ones
+    :param n_spikes: The maximum number of spikes
+    :return: The steps of the spikes in the order of time; all have values above the mean
     """
     left = np.array(rewards, dtype=float)
     distance = max(1, min(FARTHEST, len(left) // (2 * n_spikes)))
@@ -43,10 +43,10 @@ def find_spikes(rewards: npt.ArrayLike, n_spikes: int = N_SPIKES) -> list[int]:
 
 def draw_curve(axes: "Axes", rewards: npt.ArrayLike, spikes: Sequence[int], ylabel: str) -> None:
     """
-    :param axes: of matplotlib, empty
-    :param rewards: (T,) float, NaN where there is none
-    :param spikes: steps that are marked, with numbers from 1
-    :param ylabel: of the vertical axis
+    :param axes: Empty axes of matplotlib
+    :param rewards: The intrinsic rewards, (T,) float, NaN for missing ones
+    :param spikes: The steps to mark, with numbers from 1
+    :param ylabel: The label of the vertical axis
     """
     values = np.asarray(rewards, dtype=float)
     axes.plot(values, linewidth=1.0, color=CURVE)
@@ -67,14 +67,14 @@ def draw_novelty(
     """
     Draw the intrinsic reward along an episode, and the frames at its highest spikes.
 
-    :param rewards: (T,) float, NaN where there is none
-    :param frames: (T) pictures, (height, width) or (height, width, 3) uint8
-    :param title: of the figure
-    :param ylabel: of the curve
-    :param n_spikes: at most
-    :return: the figure; it needs no display
-    :raises ImportError: if matplotlib is not installed
-    :raises ValueError: if there is not one frame for each reward
+    :param rewards: The intrinsic rewards, (T,) float, NaN for missing ones
+    :param frames: The ``T`` pictures, (height, width) or (height, width, 3) uint8
+    :param title: The title of the figure
+    :param ylabel: The label of the vertical axis
+    :param n_spikes: The maximum number of spikes
+    :return: The figure, which needs no display
+    :raises ImportError: If matplotlib is not installed
+    :raises ValueError: If there is not one frame for each reward
     """
     if len(np.asarray(rewards)) != len(frames):
         raise ValueError(f"{len(np.asarray(rewards))} rewards and {len(frames)} frames: give one frame for each reward.")
@@ -94,11 +94,11 @@ def draw_novelty(
 
 def save_figure(figure: "Figure", path: Path) -> None:
     """
-    :param figure: of matplotlib
-    :param path: of a PNG or SVG file, by its suffix; it appears when it is whole, its folder is made
+    :param figure: A figure of matplotlib
+    :param path: The path of a PNG or SVG file, which is written completely or not at all; its folder is created
     """
     from matplotlib import rc_context
 
-    # an SVG would have random ids and the time in it, and differ from another of the same picture
+    # without random ids and the time, so that SVG files of the same figure are equal
     with whole_file(path) as temporary, rc_context({"svg.hashsalt": "sb3_lwm"}):
         figure.savefig(temporary, dpi=100, metadata={"Date": None} if path.suffix == ".svg" else None)

@@ -1,4 +1,4 @@
-"""Packages that only pictures and videos need are imported when one is made."""
+"""Late import of the packages that only figures and videos need."""
 
 import importlib
 from types import ModuleType
@@ -8,9 +8,9 @@ INSTALL = "pip install 'sb3-lwm[figures]'"
 
 def require(module: str) -> ModuleType:
     """
-    :param module: of a package of the extra ``figures``
-    :return: the module
-    :raises ImportError: if it is not installed; names the extra
+    :param module: The name of a module from a package of the extra ``figures``
+    :return: The module
+    :raises ImportError: If it is not installed; the message names the extra
     """
     try:
         return importlib.import_module(module)

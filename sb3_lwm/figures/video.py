@@ -1,4 +1,4 @@
-"""A video of an episode: the frames, and under them the intrinsic reward as a curve that runs along."""
+"""A video of an episode: the frames, and below them the curve of the intrinsic reward up to each frame."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from sb3_lwm.figures.episode import WatchedEpisode
 from sb3_lwm.figures.novelty import draw_curve, find_spikes
 from sb3_lwm.figures.requirements import INSTALL, require
 
-# In pixels, even as video encoders ask for; a frame is at most so high
+# Lengths in pixels, even numbers as video encoders require; FRAME_HEIGHT is the maximum height of a frame
 WIDTH, FRAME_HEIGHT, CURVE_HEIGHT, RIM = 480, 440, 176, 6
 DPI = 100
 SPIKE_COLOUR, CURSOR_COLOUR = (214, 39, 40), (120, 120, 120)
@@ -23,8 +23,8 @@ GIF_COLOURS = 64
 
 def check_video_packages(suffix: str) -> None:
     """
-    :param suffix: of a video's file
-    :raises ImportError: if a package that it needs is not installed; names the extra
+    :param suffix: The suffix of a video's file
+    :raises ImportError: If a package that it needs is not installed; the message names the extra
     """
     require("matplotlib.figure")
     require("PIL.Image")
@@ -33,17 +33,17 @@ def check_video_packages(suffix: str) -> None:
         try:
             require("imageio_ffmpeg").get_ffmpeg_exe()
         except RuntimeError as error:
-            raise ImportError(f"An MP4 needs the program ffmpeg, which imageio-ffmpeg brings along: {INSTALL}.") from error
+            raise ImportError(f"An MP4 needs the program ffmpeg, which is part of imageio-ffmpeg: {INSTALL}.") from error
 
 
 def write_video(episode: WatchedEpisode, path: Path, fps: float, title: str = "") -> None:
     """
-    :param episode: with a frame at least
-    :param path: of an MP4 or GIF file, by its suffix; it appears when it is whole, its folder is made
-    :param fps: frames a second
-    :param title: of the curve
-    :raises ValueError: if the suffix is another
-    :raises ImportError: if a package that it needs is not installed; names the extra
+    :param episode: The episode, with at least one frame
+    :param path: The path of an MP4 or GIF file, which is written completely or not at all; its folder is created
+    :param fps: The number of frames per second
+    :param title: The title of the curve
+    :raises ValueError: If the path has another suffix
+    :raises ImportError: If a package that it needs is not installed; the message names the extra
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -58,7 +58,7 @@ def write_video(episode: WatchedEpisode, path: Path, fps: float, title: str = ""
 
 def _write_gif(pictures: Any, path: Path, fps: float) -> None:
     image = require("PIL.Image")
-    # few colours and no dithering: small files, of flat areas at least
+    # few colours and no dithering make small files, at least for pictures with flat areas
     parts = (image.fromarray(picture).quantize(GIF_COLOURS, dither=image.Dither.NONE) for picture in pictures)
     first = next(parts)
     first.save(path, save_all=True, append_images=parts, duration=round(1000 / fps), loop=0)
@@ -72,10 +72,10 @@ def _write_mp4(pictures: Any, path: Path, fps: float) -> None:
 
 def compose(episode: WatchedEpisode, title: str = "") -> Iterator[npt.NDArray[np.uint8]]:
     """
-    :param episode: with a frame at least
-    :param title: of the curve
-    :return: a picture for each frame, (height, 480, 3) uint8: a red rim where the intrinsic reward has a spike, and the curve
-        up to this step
+    :param episode: The episode, with at least one frame
+    :param title: The title of the curve
+    :return: A picture for each frame, (height, 480, 3) uint8, with a red border at spikes of the intrinsic reward, and the
+        curve up to this step
     """
     spikes = find_spikes(episode.intrinsic_rewards)
     empty, whole, columns, rows = _draw_panels(episode, spikes, title)
@@ -108,7 +108,7 @@ def _draw_panels(
         for artist in [*axes.lines, *axes.texts]:
             artist.set_visible(visible)
         canvas.draw()
-        # what is hidden has a place in the layout, too
+        # the layout is fixed after the first drawing, so that hiding the curve does not change it
         figure.set_layout_engine("none")
         pictures.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
     steps = np.stack((np.arange(n_steps), np.zeros(n_steps)), axis=1)
@@ -121,13 +121,13 @@ def _draw_panels(
 
 def _fit(frame: npt.NDArray[np.uint8], is_spike: bool) -> npt.NDArray[np.uint8]:
     """
-    Return the frame in the middle of a white picture, (even height, 480, 3) uint8, enlarged by a whole number if there is
-    room, or made smaller.
+    Return the frame in the middle of a white picture, (even height, 480, 3) uint8, enlarged by an integer factor if it fits,
+    else reduced.
     """
     image, operations = require("PIL.Image"), require("PIL.ImageOps")
     fitted, size = image.fromarray(frame), (WIDTH - 2 * RIM, FRAME_HEIGHT - 2 * RIM)
     factor = min(size[0] // fitted.width, size[1] // fitted.height)
-    # pixels stay sharp
+    # without interpolation, so that pixels stay sharp
     fitted = fitted.resize((fitted.width * factor, fitted.height * factor), 0) if factor else operations.contain(fitted, size)
     fitted = operations.expand(fitted, RIM, SPIKE_COLOUR if is_spike else "white")
     whole = image.new("RGB", (WIDTH, fitted.height + fitted.height % 2), "white")

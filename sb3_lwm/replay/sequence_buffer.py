@@ -36,7 +36,7 @@ class SequenceReplayBuffer(ReplayBuffer):
     :param device: The device of the sampled tensors
     :param n_envs: The number of parallel environments
     :param optimize_memory_usage: Not used, since observations are never stored twice
-    :param handle_timeout_termination: Whether a time-out is told from a termination; if False, it counts as a termination
+    :param handle_timeout_termination: Whether time-outs bootstrap; if False, a time-out counts as a termination
     :param sequence_length: The number of rows of a sampled window
     :param storage_device: The device that holds the observations, ``"cpu"`` (host memory) or ``"cuda"``; all other parts of
         the rows are in host memory
@@ -143,7 +143,7 @@ class SequenceReplayBuffer(ReplayBuffer):
         :param action: The actions, (n_envs,) or (n_envs, 1) int
         :param reward: The rewards of the environments, (n_envs,) float
         :param done: Whether each episode has ended, (n_envs,) bool
-        :param infos: The infos of the environments; ``TimeLimit.truncated`` tells a time-out from a termination
+        :param infos: The infos of the environments; ``TimeLimit.truncated`` marks time-outs
         :param states: The hidden states before ``obs``; only the prioritised buffer stores them
         :param next_states: The hidden states after ``obs``; only the prioritised buffer stores them
         """

@@ -1,4 +1,4 @@
-"""``python -m sb3_lwm.zoo <script> ...``: the scripts of rl_zoo3, which then know ``lwm_dqn``, and this package's commands."""
+"""``python -m sb3_lwm.zoo <script> ...``: the scripts of rl_zoo3 with ``lwm_dqn`` registered, and this package's commands."""
 
 import argparse
 import runpy
@@ -13,7 +13,7 @@ from sb3_lwm.zoo.registration import register
 
 
 class Script(NamedTuple):
-    """A module that runs as a program, and the fixes that are applied before."""
+    """A module that runs as a program, and the fixes to apply before."""
 
     module: str
     fixes: tuple[Callable[[], None], ...] = ()
@@ -48,17 +48,17 @@ def main() -> None:
         usage="%(prog)s [-h] script [options of the script]",
         description="Run a script of rl_zoo3 with the algorithm lwm_dqn registered, or one of sb3-lwm "
         f"({', '.join(OWN_SCRIPTS)}).",
-        epilog="Options of a script: python -m sb3_lwm.zoo train --help. The three scripts that plot have one more here: "
+        epilog="Options of a script: python -m sb3_lwm.zoo train --help. The three scripts that plot have one more option: "
         "--figures FOLDER writes all their figures there as PNG instead of showing them.",
     )
     parser.add_argument("script", choices=SCRIPTS, help="one of %(choices)s")
-    # Only the first word is ours; all that follows belongs to the script.
+    # only the first word is an argument of this program; the others belong to the script
     script = SCRIPTS[parser.parse_args(sys.argv[1:2]).script]
     del sys.argv[1]
     register()
     for apply in script.fixes:
         apply()
-    # rl_zoo3.plots imports its own scripts, which runpy remarks on; it is the same under python -m rl_zoo3.plots.all_plots.
+    # runpy warns that rl_zoo3.plots has imported its own scripts, as it does for python -m rl_zoo3.plots.all_plots
     warnings.filterwarnings("ignore", message=".*found in sys.modules after import of package", category=RuntimeWarning)
     with figures_kept_in(take_figures_option() if script.module.startswith("rl_zoo3.plots.") else None):
         runpy.run_module(script.module, run_name="__main__", alter_sys=True)
@@ -66,7 +66,7 @@ def main() -> None:
 
 def take_figures_option() -> str | None:
     """
-    :return: The value of ``--figures``, which is taken off ``sys.argv``
+    :return: The value of ``--figures``, which is removed from ``sys.argv``
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--figures")

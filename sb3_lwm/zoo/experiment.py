@@ -37,20 +37,20 @@ class LWMExperimentManager(ExperimentManager):
     """
     The Zoo's manager of an experiment with ``lwm_dqn``. Its differences from the Zoo's own class:
 
-    - The hyperparameters that ship with this package are found without ``config``, which may also be the name of a file of
-      theirs, such as ``"atari-small"``. ``env_kwargs`` among them apply to the evaluation too.
-    - Trainings that start at the same moment get folders of their own. A training that fails before it begins leaves none.
+    - The hyperparameters of this package are found without ``config``, which may also be the name of one of their files,
+      such as ``"atari-small"``. Their ``env_kwargs`` also apply to the evaluation.
+    - Trainings that start at the same moment get different folders. A training that fails before it begins leaves no folder.
       (Doing this for every algorithm would change the Zoo's class; ``python -m sb3_lwm.zoo train`` does it, see
       :mod:`sb3_lwm.zoo.upstream_fixes`.)
     - Every training writes training states, and saves its model when SIGTERM ends it.
-    - Every trial has a seed of its own and fails alone, and ``trial_id`` loads the settings of a trial as they were.
-    - Errors of environments in other processes are reported, and observations that are texts are refused.
+    - Every trial has its own seed and does not end the others if it fails, and ``trial_id`` loads all settings of a trial.
+    - Errors of environments in other processes are reported, and observations with texts raise an error.
 
     :param args: The options of the command line
-    :param algo: ``"lwm_dqn"``
+    :param algo: The name of the algorithm, ``"lwm_dqn"``
     :param env_id: The id of the environment
-    :param others: The further arguments of ``ExperimentManager`` by position
-    :param kwargs: The further arguments of ``ExperimentManager`` by name, ``config`` among them
+    :param others: The other positional arguments of ``ExperimentManager``
+    :param kwargs: The other keyword arguments of ``ExperimentManager``, such as ``config``
     :raises ValueError: If there are no hyperparameters for the environment, or no file of this name
     """
 
@@ -69,7 +69,7 @@ class LWMExperimentManager(ExperimentManager):
             return super().setup_experiment()
         except BaseException:
             if self.has_new_log_folder:
-                # `enjoy` would take it for the latest run
+                # `enjoy` would use the empty folder as the latest run
                 shutil.rmtree(self.save_path, ignore_errors=True)
             raise
 
@@ -121,16 +121,16 @@ class LWMExperimentManager(ExperimentManager):
 
 class IntrinsicRewardManager(ExperimentManager):
     """
-    The Zoo's manager of an experiment with another algorithm. It differs from the Zoo's own class in two things:
+    The Zoo's manager of an experiment with another algorithm. It has two differences from the Zoo's own class:
 
-    - ``config`` may be the name of a file of hyperparameters that ships with this package, such as ``"minigrid-ppo"``.
+    - ``config`` may be the name of a file of this package's hyperparameters, such as ``"minigrid-ppo"``.
     - The world model of an :class:`~sb3_lwm.IntrinsicRewardCallback` is saved beside the model (``world_model.pth``) and with
-      every checkpoint, and loaded again for a training that continues with a trained agent (``-i``).
+      every checkpoint, and loaded again for a training that starts from a trained agent (``-i``).
 
     :param args: The options of the command line
-    :param others: The further arguments of ``ExperimentManager`` by position
-    :param kwargs: The further arguments of ``ExperimentManager`` by name
-    :raises ValueError: If there is no file of this name
+    :param others: The other positional arguments of ``ExperimentManager``
+    :param kwargs: The other keyword arguments of ``ExperimentManager``
+    :raises ValueError: If no file has this name
     """
 
     def __init__(self, args: argparse.Namespace, *others: Any, **kwargs: Any) -> None:
@@ -149,7 +149,7 @@ class IntrinsicRewardManager(ExperimentManager):
             callback.save_path = Path(self.save_path, WORLD_MODEL)
             callback.save_freq = self.save_freq if self.save_freq > 0 else None
             if self.trained_agent:
-                # a checkpoint has the number of its steps in its name
+                # the name of a checkpoint contains its number of steps
                 steps = Path(self.trained_agent).stem.removeprefix("rl_model")
                 candidates = [Path(self.trained_agent).with_name(f"world_model{steps}.pth")]
                 candidates.append(Path(self.trained_agent).with_name(WORLD_MODEL))
@@ -169,10 +169,10 @@ class IntrinsicRewardManager(ExperimentManager):
 
 def claim_log_folder(manager: ExperimentManager) -> None:
     """
-    Create the folder of a run. Its number is the next one that is free, also when other runs start at the same moment:
-    creating a folder succeeds for one process only.
+    Create the folder of a run. Its number is the next free one, even if other runs start at the same moment, since only one
+    process succeeds in creating a folder.
 
-    :param manager: The manager of the run, whose paths are changed if its folder exists by now
+    :param manager: The manager of the run, whose paths are changed if its folder already exists
     """
     os.makedirs(manager.log_path, exist_ok=True)
     number = get_latest_run_id(manager.log_path, manager.env_name)
@@ -190,11 +190,11 @@ def claim_log_folder(manager: ExperimentManager) -> None:
 @contextlib.contextmanager
 def saving_on_exit(manager: ExperimentManager, model: BaseAlgorithm) -> Iterator[None]:
     """
-    Save the model if a ``SystemExit`` ends the training, as :class:`~sb3_lwm.TrainingStateCallback` raises it after SIGTERM;
-    the Zoo itself saves the model after Ctrl-C only.
+    Save the model if the training ends by the ``SystemExit`` that :class:`~sb3_lwm.TrainingStateCallback` raises after
+    SIGTERM; the Zoo itself saves the model only after Ctrl-C.
 
     :param manager: The manager of the training
-    :param model: The model that is trained
+    :param model: The model of the training
     """
     try:
         yield
@@ -209,26 +209,23 @@ def _warn_of_missing_methods() -> None:
     missing = [name for name in overridden if not hasattr(ExperimentManager, name)]
     if missing:
         warnings.warn(
-            f"This version of rl_zoo3 is not yet known to sb3-lwm: its ExperimentManager has no {', '.join(missing)}. Other "
-            "algorithms are not concerned; lwm_dqn may work in part only. `pip install --upgrade sb3-lwm`, or install an "
+            f"sb3-lwm does not support this version of rl_zoo3 yet: its ExperimentManager has no {', '.join(missing)}. Other "
+            "algorithms are not concerned; lwm_dqn may not work fully. `pip install --upgrade sb3-lwm`, or install an "
             "earlier rl_zoo3.",
             stacklevel=3,
         )
 
 
 def _wrap_without_texts(wrapper: Wrapper | None, env: gym.Env) -> gym.Env:
-    """
-    Apply the wrappers of the hyperparameters, and refuse an observation with a text, for which SB3 has no array. Final
-    observations are copied.
-    """
+    """Apply the wrappers of the hyperparameters, copy final observations, and raise an error for observations with texts."""
     env = env if wrapper is None else wrapper(env)
     parts = env.observation_space.items() if isinstance(env.observation_space, spaces.Dict) else ()
-    # Gymnasium's space of texts, and MiniGrid's own
+    # the dtype of the spaces of texts of Gymnasium and of MiniGrid
     texts = [key for key, part in parts if part.dtype is not None and part.dtype.kind == "U"]
     if texts:
         env.close()
         raise ValueError(
-            f"{env.unwrapped} observes a text ({', '.join(texts)}), which no network can read: put an `env_wrapper` into "
+            f"{env.unwrapped} observes a text ({', '.join(texts)}), which no network can read: add an `env_wrapper` to "
             "the hyperparameters. For MiniGrid, `minigrid.wrappers.FlatObsWrapper` makes one vector of image and text, and "
             "`[minigrid.wrappers.ImgObsWrapper, gymnasium.wrappers.FlattenObservation]` one of the image alone."
         )

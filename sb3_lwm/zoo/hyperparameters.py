@@ -1,6 +1,6 @@
 """
 Finds the hyperparameters of an environment. ``hyperparams/`` has one file for each family of environments, and variants of
-their settings in files with a hyphen in their names, which are read only when ``--conf-file`` names them.
+their settings in files with a hyphen in their names, which are read only if ``--conf-file`` names them.
 """
 
 import re
@@ -13,10 +13,10 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 def hyperparameter_files() -> list[Path]:
     """
-    :return: The yml files that ship with the package, sorted by name
-    :raises FileNotFoundError: If the installation lacks them
+    :return: The yml files of the package, sorted by name
+    :raises FileNotFoundError: If the installation does not contain them
     """
-    # A wheel has them inside the package; a checkout and its editable install beside it.
+    # a wheel has them inside the package, a checkout and its editable install beside it
     for folder in (_PACKAGE / "hyperparams", _PACKAGE.parent / "hyperparams"):
         if files := sorted(folder.glob("*.yml")):
             return files
@@ -51,11 +51,11 @@ def find_hyperparameters(env_id: str, is_atari: bool) -> Path:
 def resolve_variant(config: str) -> str:
     """
     :param config: The value of ``--conf-file``
-    :return: The path of the file that ships with the package if ``config`` is the name of a variant, such as
-        ``atari-small``; else ``config`` itself
-    :raises ValueError: If it looks like the name of a variant, but there is none of this name
+    :return: The path of a file of the package if ``config`` is the name of a variant, such as ``atari-small``; else
+        ``config`` itself
+    :raises ValueError: If it has the form of a variant's name, but no variant has this name
     """
-    # neither the path of a file nor a module
+    # paths of files and modules are returned unchanged
     if not re.fullmatch(r"\w+(-\w+)+", config) or Path(config).exists():
         return config
     variants = {file.stem: str(file) for file in hyperparameter_files() if _is_variant(file)}

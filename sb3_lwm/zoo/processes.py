@@ -1,4 +1,4 @@
-"""Interrupts the processes that a command has started when it is interrupted itself."""
+"""Interruptions of a command, which interrupts the processes that it has started."""
 
 import os
 import signal
@@ -7,16 +7,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-# The time in seconds that an interrupted process may take: a replay of 7 GB goes to a slow disk in minutes
+# The number of seconds that an interrupted process may take: saving a replay of 7 GB to a slow disk takes minutes
 GRACE = 600.0
 
 
 def handle_interruptions(handler: Callable[[int, Any], Any]) -> None:
     """
-    :param handler: The handler of Ctrl-C, of the SIGTERM that ends a job of a cluster, and of the SIGHUP of a terminal that
-        is closed, unless ``nohup`` ignores it. Windows has no SIGHUP.
+    :param handler: The handler of Ctrl-C, of the SIGTERM that ends a job of a cluster, and of the SIGHUP of a closed
+        terminal, unless ``nohup`` ignores it. Windows has no SIGHUP.
     """
-    # A shell lets the processes that it starts in the background, and their children, ignore SIGINT: it is set in any case.
+    # the handler of SIGINT is always set, since processes that a shell starts in the background ignore this signal
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and (name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN):
@@ -25,12 +25,12 @@ def handle_interruptions(handler: Callable[[int, Any], Any]) -> None:
 
 def stop(processes: Mapping[str, "subprocess.Popen[Any]"], interruptions: Sequence[int], say: Callable[[str], Any]) -> None:
     """
-    Interrupt processes and wait for them; kill those that take too long, or all of them when interrupted again.
+    Interrupt processes and wait for their ends; kill those that take too long, or all of them after a further interruption.
 
     On Windows, which has no sessions, the console sends a Ctrl-C to the processes as well as to this one.
 
-    :param processes: The processes by name, leaders of sessions of their own; those that have ended are left alone
-    :param interruptions: The signals so far, to which a handler adds
+    :param processes: The processes by name, each the leader of its own session; ended ones are ignored
+    :param interruptions: The signals so far, to which a handler appends
     :param say: The function that prints a line
     """
     running = {name: process for name, process in processes.items() if process.poll() is None}
@@ -51,7 +51,7 @@ def stop(processes: Mapping[str, "subprocess.Popen[Any]"], interruptions: Sequen
     for name, process in running.items():
         if process.poll() is None:
             if hasattr(os, "killpg"):
-                # the session, and with it the processes of --vec-env subproc
+                # the whole session, with the processes of --vec-env subproc
                 os.killpg(process.pid, signal.SIGKILL)
             else:
                 process.kill()

@@ -15,13 +15,13 @@ ALGORITHM = "lwm_dqn"
 
 def register() -> None:
     """
-    Add ``lwm_dqn`` to the Zoo's algorithms, and let ``ExperimentManager(..., algo="lwm_dqn", ...)`` construct
+    Add ``lwm_dqn`` to the Zoo's algorithms, and make ``ExperimentManager(..., algo="lwm_dqn", ...)`` construct
     :class:`~sb3_lwm.zoo.experiment.LWMExperimentManager`, and for other algorithms
     :class:`~sb3_lwm.zoo.experiment.IntrinsicRewardManager`.
 
-    The environments are registered by the import of ``sb3_lwm``. May be called any number of times.
+    The environments are registered by the import of ``sb3_lwm``. The function may be called any number of times.
     """
-    # The Zoo's modules have all imported these dictionaries by name: they must be changed in place.
+    # changed in place, since all of the Zoo's modules have imported these dictionaries by name
     ALGOS[ALGORITHM] = LWMDQN
     HYPERPARAMS_SAMPLER[ALGORITHM] = sample_lwm_dqn_params
     HYPERPARAMS_CONVERTER[ALGORITHM] = convert_lwm_dqn_params
@@ -29,7 +29,7 @@ def register() -> None:
     if hasattr(exp_manager, "ExperimentManager"):
         _install(exp_manager.ExperimentManager)
     else:
-        # rl_zoo3.exp_manager imports custom_envs, which calls this function, before it defines the class.
+        # rl_zoo3.exp_manager imports custom_envs, which calls this function, before it defines the class
         exp_manager.__class__ = _HookedOnFirstUse
 
 
@@ -45,12 +45,12 @@ class _HookedOnFirstUse(ModuleType):
 
 
 def _install(zoo_class: type) -> None:
-    """Let the Zoo's class, which ``rl_zoo3.train`` imports by name, construct ours for ``lwm_dqn``."""
+    """Make the Zoo's class, which ``rl_zoo3.train`` imports by name, construct the classes of this package."""
 
     def construct(cls: type, *args: Any, **kwargs: Any) -> Any:
-        # A copy is constructed without arguments, and the algorithm is the second of them.
+        # a copy is constructed without arguments; otherwise the algorithm is the second one
         if cls is zoo_class and (args or kwargs):
-            # This module may be imported before there is a class to derive from.
+            # imported late, since the base class of its classes may not be defined before
             experiment = importlib.import_module("sb3_lwm.zoo.experiment")
             is_ours = ALGORITHM in (kwargs.get("algo"), *args[1:2])
             cls = experiment.LWMExperimentManager if is_ours else experiment.IntrinsicRewardManager

@@ -1,9 +1,9 @@
 """
-Faults of rl_zoo3 2.9.2, and of the packages that it imports, outside of its class ``ExperimentManager`` as ``lwm_dqn`` uses it
-(see :mod:`sb3_lwm.zoo.experiment`).
+Fixes of faults in rl_zoo3 2.9.2 and the packages that it imports, except for those in the class ``ExperimentManager`` that
+:mod:`sb3_lwm.zoo.experiment` corrects for ``lwm_dqn``.
 
-Each function is for one fault, names it, and changes nothing where the fault has been mended. ``python -m sb3_lwm.zoo``
-applies them to the scripts that need them.
+Each function corrects one fault, which its docstring describes, and changes nothing if the fault has been fixed.
+``python -m sb3_lwm.zoo`` applies them to the scripts that need them.
 """
 
 import argparse
@@ -33,36 +33,36 @@ from sb3_lwm.zoo.experiment import claim_log_folder
 
 
 def _wrap(module: ModuleType, name: str, wrapper: Callable[..., Any]) -> None:
-    """Put ``wrapper``, which takes the original function as its first argument, in place of a function of a module."""
+    """Replace a function of a module by ``wrapper``, which gets the original function as its first argument."""
     setattr(module, name, functools.partial(wrapper, getattr(module, name)))
 
 
 class MissingFileError(EntryNotFoundError, requests.HTTPError):
-    """A repository on the hub does not have the file."""
+    """Raised if a repository on the hub does not have the file."""
 
 
 def give_runs_folders_of_their_own() -> None:
     """
-    rl_zoo3 2.9.2: trainings that start at the same moment, such as those of ``seeds``, write into one folder. Those of
-    ``lwm_dqn`` do not in any case; this function is for the other algorithms.
+    rl_zoo3 2.9.2: trainings that start at the same moment, such as those of ``seeds``, write into one folder. Trainings of
+    ``lwm_dqn`` never do; this function is for the other algorithms.
     """
     ExperimentManager.create_log_folder = claim_log_folder  # type: ignore[method-assign]
 
 
 def pass_env_kwargs_of_the_yml() -> None:
-    """rl_zoo3 2.9.2: record_video and push_to_hub ignore the ``env_kwargs`` of a yml; ``enjoy`` takes them out itself."""
+    """rl_zoo3 2.9.2: record_video and push_to_hub ignore the ``env_kwargs`` of a yml, unlike ``enjoy``."""
 
     def create_test_env(original: Any, *args: Any, **kwargs: Any) -> Any:
         of_the_yml = (kwargs.get("hyperparams") or {}).pop("env_kwargs", None) or {}
         return original(*args, **{**kwargs, "env_kwargs": {**of_the_yml, **(kwargs.get("env_kwargs") or {})}})
 
-    # the package has imported it by name
+    # in both, since the package has imported the function by name
     for module in (rl_zoo3.utils, rl_zoo3):
         _wrap(module, "create_test_env", create_test_env)
 
 
 def require_a_run() -> None:
-    """rl_zoo3 2.9.2: where there is no run, record_training succeeds without a video."""
+    """rl_zoo3 2.9.2: without a run, record_training succeeds but makes no video."""
 
     def get_latest_run_id(original: Any, log_path: str, env_name: str) -> int:
         number = original(log_path, env_name)
@@ -74,7 +74,7 @@ def require_a_run() -> None:
 
 
 def make_output_folder_absolute() -> None:
-    """rl_zoo3 2.9.2: record_training gives ffmpeg the paths of the videos as if they were relative to their own folder."""
+    """rl_zoo3 2.9.2: record_training passes paths of videos to ffmpeg that ffmpeg reads relative to the videos' folder."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("-o", "--output-folder")
     options, others = parser.parse_known_args(sys.argv[1:])
@@ -83,10 +83,10 @@ def make_output_folder_absolute() -> None:
 
 
 def require_results() -> None:
-    """rl_zoo3 2.9.2: plot_from_file ends in an IndexError or KeyError if all_plots had too little to gather."""
+    """rl_zoo3 2.9.2: plot_from_file raises an IndexError or KeyError if all_plots has gathered too few results."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("-i", "--input")
-    # or it would be -i with the value qm
+    # defined here, since argparse would read -iqm as -i with the value qm
     parser.add_argument("-iqm", "--iqm", action="store_true")
     path = parser.parse_known_args(sys.argv[1:])[0].input
     if path is None:
@@ -103,13 +103,13 @@ def require_results() -> None:
             raise ValueError(f"{path} has no results of {what} on {env}: {needed}.")
         for name, result in algorithms.items():
             if np.ndim(result["last_evals"]) == 0:
-                raise ValueError(f"{path} has too little of {name} on {env}: {needed}.")
+                raise ValueError(f"{path} has too few results of {name} on {env}: {needed}.")
 
 
 def run_children_through_this_entry() -> None:
     """
-    rl_zoo3 2.9.2: benchmark calls ``python enjoy.py``, which is there in a checkout of rl_zoo3 only; record_training calls
-    ``python -m rl_zoo3.record_video``, whatever ``python`` is, and lets it find ``lwm_dqn`` by itself.
+    rl_zoo3 2.9.2: benchmark calls ``python enjoy.py``, which exists only in a checkout of rl_zoo3; record_training calls
+    ``python -m rl_zoo3.record_video``, possibly with another Python, and without registering ``lwm_dqn``.
     """
     entry = [sys.executable, "-m", "sb3_lwm.zoo"]
 
@@ -125,10 +125,10 @@ def run_children_through_this_entry() -> None:
 
 def provide_ffmpeg() -> None:
     """
-    rl_zoo3 2.9.2: record_training and push_to_hub call ``ffmpeg`` and do not check that it is installed. The one that
-    moviepy installs, with which the videos are recorded, serves as well.
+    rl_zoo3 2.9.2: record_training and push_to_hub call ``ffmpeg`` without checking that it is installed. If it is not, the
+    program of imageio-ffmpeg is used, which moviepy installs for recording videos.
 
-    :raises FileNotFoundError: If there is none
+    :raises FileNotFoundError: If neither is installed
     """
     if shutil.which("ffmpeg") is not None:
         return
@@ -144,7 +144,7 @@ def provide_ffmpeg() -> None:
 
 def provide_model_card_metadata() -> None:
     """
-    rl_zoo3 2.9.2 with sb3-team-hf-integration 3.2: push_to_hub imports ``generate_metadata``, which has become private and
+    rl_zoo3 2.9.2 with sb3-team-hf-integration 3.2: push_to_hub imports ``generate_metadata``, which is now private and
     returns an object instead of the dictionary that the Zoo writes.
     """
     hub: Any = importlib.import_module("huggingface_sb3.push_to_hub")
@@ -153,7 +153,7 @@ def provide_model_card_metadata() -> None:
 
 
 def name_this_entry_on_the_model_card() -> None:
-    """rl_zoo3 2.9.2: the model card names the scripts of rl_zoo3, which do not know ``lwm_dqn``."""
+    """rl_zoo3 2.9.2: the model card names the scripts of rl_zoo3, which do not have ``lwm_dqn``."""
 
     def metadata_save(original: Any, local_path: str | Path, data: dict[str, Any]) -> None:
         card = Path(local_path)
@@ -170,8 +170,8 @@ def name_this_entry_on_the_model_card() -> None:
 
 def report_missing_files() -> None:
     """
-    rl_zoo3 2.9.2 with huggingface_hub >= 1: load_from_hub expects the ``HTTPError`` of requests where a repository has no
-    ``vec_normalize.pkl``, but the hub's errors are no longer of that class.
+    rl_zoo3 2.9.2 with huggingface_hub >= 1: load_from_hub expects the ``HTTPError`` of requests if a repository has no
+    ``vec_normalize.pkl``, but the hub raises errors of another class.
     """
 
     def load_from_hub(original: Any, repo_id: str, filename: str) -> str:

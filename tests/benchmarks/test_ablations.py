@@ -19,7 +19,7 @@ from sb3_lwm.common.gru import ResettableGRU
 
 
 def differences(model: LWMDQN) -> set[str]:
-    """:return: names of the ablations that the model is"""
+    """Return the names of the ablations that match the model."""
     world_model = model.policy.world_model
     # of the Q-network, its target and the world model
     memories = [module for module in model.policy.modules() if isinstance(module, ResettableGRU)]

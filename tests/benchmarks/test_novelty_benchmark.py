@@ -18,7 +18,7 @@ def novelty() -> ModuleType:
 
 
 def make_play(n_episodes: int = 2, length: int = 70) -> Play:
-    """:return: episodes of random frames"""
+    """Return episodes of random frames."""
     rng, n_rows = np.random.default_rng(0), n_episodes * length
     return Play(
         rng.integers(256, size=(n_rows, 84, 84), dtype=np.uint8),

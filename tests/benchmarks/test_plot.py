@@ -14,7 +14,7 @@ BOUNDS = {"search": 11.0, "random": 150.0}
 
 
 def make_results(agents: tuple[str, ...] = ("no-world-model", "lwm_dqn")) -> pd.DataFrame:
-    """:return: last evaluations of 10, 20, 30 and 40 steps, twice that without the world model; all others are higher"""
+    """Return rows with last evaluations of 10, 20, 30 and 40 steps, twice that without the world model, and higher others."""
     rows: list[dict[str, Any]] = [
         {"size": 3, "agent": name, "kind": "bound", "mean_steps": value} for name, value in BOUNDS.items()
     ]
@@ -101,7 +101,7 @@ def test_bars_of_final_steps(plot: Any) -> None:
             {"seed": [1, 2], "steps": [100, 400], "settings": "labyrinth"},
             "labyrinth for 100 steps and labyrinth for 400 steps",
         ),
-        ({"score": ["1", "2"]}, "is no CSV of trainings"),
+        ({"score": ["1", "2"]}, "is not a CSV of trainings"),
     ],
 )
 def test_bad_tables_are_refused(

@@ -20,7 +20,7 @@ def probes() -> ModuleType:
 
 
 def make_play(probes: ModuleType, seed: int, n_episodes: int = 3, length: int = 60) -> Any:
-    """:return: episodes of random memories, of few values, and black frames"""
+    """Return episodes of random console memories with few values, and black frames."""
     n_rows = n_episodes * length
     rams = np.random.default_rng(seed).integers(4, size=(n_rows, 128), dtype=np.uint8)
     frames = np.zeros((n_rows, 1, 1), np.uint8)

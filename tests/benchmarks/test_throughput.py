@@ -53,7 +53,7 @@ def make_agent() -> LWMDQN:
 
 
 def parameters(agent: LWMDQN) -> th.Tensor:
-    """:return: all parameters in one vector"""
+    """Return all parameters in one vector."""
     return th.cat([parameter.detach().flatten() for parameter in agent.policy.parameters()])
 
 

@@ -9,7 +9,7 @@ from sb3_lwm.common.cnn import CHUNK_SIZE, ImageCNN, in_chunks
 
 
 def image_networks() -> tuple[ImageCNN, NatureCNN, th.Tensor]:
-    """:return: ours and SB3's with the same weights, and more images than a chunk has"""
+    """Return this package's CNN and SB3's with the same weights, and more images than a chunk has."""
     space = spaces.Box(0, 255, (1, 36, 36), np.uint8)
     ours, theirs = ImageCNN(space, features_dim=8), NatureCNN(space, features_dim=8)
     theirs.load_state_dict(ours.state_dict())

@@ -15,7 +15,7 @@ class ScriptedGames(VecEnv):
     Environment ``i`` plays games of ``lengths[i]`` steps each, whose score is their length. A learner's episode ends in the
     middle of each game as well, as when a life is lost.
 
-    :param lengths: of the games of each environment
+    :param lengths: The length of the games of each environment
     """
 
     def __init__(self, lengths: list[int]) -> None:

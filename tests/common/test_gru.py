@@ -12,7 +12,7 @@ LENGTH, BATCH, INPUT, HIDDEN = 7, 4, 3, 5
 def make_case(
     length: int = LENGTH, batch: int = BATCH, seed: int = 0
 ) -> tuple[ResettableGRU, th.Tensor, th.Tensor, th.Tensor]:
-    """:return: a float64 layer, its inputs, memory and resets: some columns reset at the first, a middle or the last row"""
+    """Return a float64 layer, its inputs, hidden states, and resets at the first, a middle or the last row of some columns."""
     th.manual_seed(seed)
     layer = ResettableGRU(INPUT, HIDDEN).double()
     inputs = th.randn(length, batch, INPUT, dtype=th.float64)
@@ -27,7 +27,7 @@ def make_case(
 
 
 def loop(cell: nn.GRUCell, inputs: th.Tensor, hidden: th.Tensor, resets: th.Tensor) -> th.Tensor:
-    """:return: (T, B, hidden_size) what the layer must give, one step of torch's cell at a time"""
+    """Return the required hidden states, (T, B, hidden_size), by one step of PyTorch's cell at a time."""
     memories = []
     for step_inputs, step_resets in zip(inputs, resets, strict=True):
         hidden = cell(step_inputs, th.where(step_resets.unsqueeze(-1), th.zeros_like(hidden), hidden))

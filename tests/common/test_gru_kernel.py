@@ -48,7 +48,7 @@ def unloaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 def values_and_gradients(
     layer: ResettableGRU, inputs: th.Tensor, hidden: th.Tensor, resets: th.Tensor, weights: th.Tensor
 ) -> list[th.Tensor]:
-    """:return: memories, and the gradients of all that they depend on"""
+    """Return the hidden states, and the gradients of all tensors on which they depend."""
     variables = [inputs.detach().requires_grad_(), hidden.detach().requires_grad_()]
     memories = layer(*variables, resets)
     return [memories, *th.autograd.grad((memories * weights).sum(), [*variables, *layer.parameters()])]

@@ -14,7 +14,7 @@ SETTINGS: list[dict[str, Any]] = [{}, {"eps": 1e-3}, {"weight_decay": 0.1, "beta
 
 
 def make(**kwargs: Any) -> th.optim.Adam:
-    """:return: an optimizer of two groups; the last parameter never has a gradient"""
+    """Make an optimizer of two groups, whose last parameter never has a gradient."""
     th.manual_seed(0)
     first, second, third, unused = (th.nn.Parameter(th.randn(size)) for size in ((5, 7), (3,), (1, 2), (4,)))
     return th.optim.Adam([{"params": [first, second]}, {"params": [third, unused], "lr": 0.03}], lr=0.01, **kwargs)

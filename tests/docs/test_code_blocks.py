@@ -42,7 +42,7 @@ class Block(NamedTuple):
 
 
 def read_blocks(page: Path) -> list[Block]:
-    """:return: the code blocks of a page"""
+    """Return the code blocks of a page."""
     blocks = []
     for comments, language, code in FENCE.findall(page.read_text(encoding="utf-8")):
         if language in NOT_CODE or language.startswith("{"):
@@ -59,14 +59,14 @@ BLOCKS = [block for page in PAGES for block in read_blocks(page)]
 
 
 def code_that_runs(*languages: str) -> dict[str, str]:
-    """:return: for each page the code of its blocks"""
+    """Return the code of the blocks of each page."""
     wanted = [block for block in BLOCKS if block.language in languages and block.reason is None]
     pages = dict.fromkeys(block.page for block in wanted)
     return {page: "\n".join(block.code for block in wanted if block.page == page) for page in pages}
 
 
 def run(folder: Path, command: list[str], given: str) -> str:
-    """:return: the output of a program that reads the given text from the standard input"""
+    """Return the output of a program that reads the given text from the standard input."""
     places = [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
     # `python` of a shell block is the one that runs the tests
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])

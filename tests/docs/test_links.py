@@ -12,7 +12,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
 def anchors(page: Path) -> set[str]:
-    """:return: the anchors that GitHub and myst-parser give to the headings, and explicit ones"""
+    """Return the anchors of the headings by the rules of GitHub and myst-parser, and explicit ones."""
     text = CODE.sub("", page.read_text(encoding="utf-8"))
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

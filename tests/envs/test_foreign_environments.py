@@ -83,7 +83,7 @@ class OneArrayVecEnv(VecEnvWrapper):
 
 
 def stored(model: LWMDQN) -> list[list[float]]:
-    """:return: the numbers that the replay holds, in their order, of each environment"""
+    """Return the numbers in the replay, in their order, of each environment."""
     buffer = model.replay_buffer
     assert isinstance(buffer, SequenceReplayBuffer)
     storage = buffer.observations["part"] if isinstance(buffer.observations, dict) else buffer.observations

@@ -21,10 +21,10 @@ IDS = {"POL-v0": 3, "POL-3x3-v0": 3, "POL-4x4-v0": 4, "POL-5x5-v0": 5, "POL-6x6-
 
 def enumerate_depth_first_trees(size):
     """
-    Every tree that randomised depth-first search from (0, 0) can make, with its exact probability.
+    Enumerate the trees that randomised depth-first search from (0, 0) can make, with their exact probabilities.
 
-    :param size: cells along a side
-    :return: probability of each tree, a frozenset of frozensets of two cells
+    :param size: The number of cells along a side
+    :return: The probability of each tree, a frozenset of frozensets of two cells
     """
     probabilities = Counter()
 
@@ -47,8 +47,8 @@ def enumerate_depth_first_trees(size):
 
 def list_edges(passages):
     """
-    :param passages: shape (size, size, 4), bool
-    :return: the same labyrinth as a frozenset of frozensets of two cells
+    :param passages: The passages of a labyrinth, (size, size, 4) bool
+    :return: The same labyrinth as a frozenset of frozensets of two cells
     """
     return frozenset(
         frozenset({(int(row), int(column)), (int(row) + SHIFTS[action][0], int(column) + SHIFTS[action][1])})
@@ -58,9 +58,9 @@ def list_edges(passages):
 
 def chi_square_excess(counts, expected):
     """
-    :param counts: observed counts, shape (n,)
-    :param expected: expected counts, shape (n,)
-    :return: the chi-square statistic in standard deviations above its mean
+    :param counts: The observed counts, of shape (n,)
+    :param expected: The expected counts, of shape (n,)
+    :return: The chi-square statistic in standard deviations above its mean
     """
     freedom = len(counts) - 1
     return (((counts - expected) ** 2 / expected).sum() - freedom) / np.sqrt(2 * freedom)

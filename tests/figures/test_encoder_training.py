@@ -12,7 +12,7 @@ from sb3_lwm.figures.encoder_training import cached_encoder, embed, load_encoder
 
 
 def make_play(lengths: tuple[int, ...]) -> Play:
-    """:return: episodes of random frames, of these lengths"""
+    """Return episodes of random frames, of these lengths."""
     rng, n_rows = np.random.default_rng(0), sum(lengths)
     return Play(
         rng.integers(256, size=(n_rows, 84, 84), dtype=np.uint8),
@@ -65,7 +65,7 @@ def test_saved_encoder_is_loaded_if_its_settings_fit(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"was trained with \{'seed': 0\}, not with \{'seed': 1\}: delete it"):
         load_encoder(path, {"seed": 1})
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"encoder\.pth is no encoder, or was cut short"):
+    with pytest.raises(ValueError, match=r"encoder\.pth is not an encoder, or was cut short"):
         load_encoder(path, {"seed": 0})
 
 

@@ -38,7 +38,7 @@ def make_policy(env: VecEnv, policy: str = "MlpPolicy", **kwargs: Any) -> LWMPol
 
 
 def network_inputs(policy: LWMPolicy, monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, bool]]:
-    """:return: a list that collects the inputs of the Q-network: intrinsic rewards, and whether an episode begins"""
+    """Return a list that collects the inputs of the Q-network: intrinsic rewards, and whether an episode begins."""
     inputs: list[tuple[float, bool]] = []
     remember = policy.q_net.remember
 

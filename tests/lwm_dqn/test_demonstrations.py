@@ -17,7 +17,7 @@ DICT = spaces.Dict({"image": IMAGE, "vector": VECTOR, "room": spaces.Discrete(3)
 
 
 def play(space: spaces.Space, length: int = RandomEnv.EPISODE_LENGTH, seed: int = 0) -> tuple[Any, np.ndarray, np.ndarray]:
-    """:return: observations, actions and rewards of an episode"""
+    """Return the observations, actions and rewards of an episode."""
     env, rng = RandomEnv(space), np.random.default_rng(seed)
     observations, actions, rewards = [env.reset(seed=seed)[0]], rng.integers(3, size=length), []
     for action in actions:

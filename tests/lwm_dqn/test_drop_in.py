@@ -25,7 +25,7 @@ def make_model(n_envs: int = 1, **kwargs: Any) -> LWMDQN:
 
 
 def spy_on_updates(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """:return: gets the number of rows and of sequences of each batch that is learned"""
+    """Return a list that collects the numbers of rows and of sequences of each learned batch."""
     shapes: list[tuple[int, int]] = []
     td_errors = LWMDQN._td_errors
 

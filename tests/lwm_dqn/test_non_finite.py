@@ -48,7 +48,7 @@ class FaultyEnv(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def make_faulty(part: str, step: int, value: float, space: spaces.Space = VECTOR) -> DummyVecEnv:
-    """:return: three environments, the second of which breaks"""
+    """Make three environments, the second of which breaks."""
     return DummyVecEnv(
         [lambda index=index: FaultyEnv(RandomEnv(space), part, step if index == 1 else -1, value) for index in range(3)]
     )

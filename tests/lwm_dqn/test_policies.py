@@ -16,7 +16,7 @@ from sb3_lwm.common.type_aliases import RecurrentState
 
 
 def make_model(n_envs: int = 3, **kwargs: Any) -> LWMDQN:
-    """:return: an agent whose intrinsic rewards are not 0, so that all of its memory matters"""
+    """Make an agent whose intrinsic rewards are not 0, so that all parts of its hidden states have an effect."""
     model = LWMDQN("MlpPolicy", make_random_envs(n_envs=n_envs), seed=0, **{**SHORT, "policy_kwargs": NETWORKS, **kwargs})
     if model.policy.world_model is not None:
         model.policy.world_model.normalizer.update(th.rand(10))
@@ -33,7 +33,7 @@ def observations(steps: int, n_envs: int = 3) -> np.ndarray:
 
 
 def play(model: LWMDQN, sequence: np.ndarray) -> tuple[list[np.ndarray], RecurrentState]:
-    """:return: actions at every step of one episode, and the memory after it"""
+    """Return the actions at every step of one episode, and the hidden states after it."""
     actions, state = [], None
     for step in sequence:
         action, state = model.predict(step, state, deterministic=True)

@@ -13,7 +13,7 @@ from sb3_lwm.common.type_aliases import SequenceSamples
 
 
 def stub_networks(model: LWMDQN, q_values: th.Tensor, target_q_values: th.Tensor) -> list[tuple[SequenceSamples, int]]:
-    """:return: a list that collects the arguments of both networks' ``q_values``"""
+    """Return a list that collects the arguments of both networks' ``q_values``."""
     calls: list[tuple[SequenceSamples, int]] = []
 
     def make_stub(values: th.Tensor) -> Any:
@@ -61,7 +61,7 @@ def rescale(value: float) -> float:
 
 
 def unrescale(value: float) -> float:
-    """:return: the inverse by bisection, because its formula is what is tested"""
+    """Return the inverse by bisection, because its formula is tested."""
     low, high = -1e6, 1e6
     for _ in range(100):
         middle = (low + high) / 2.0
@@ -72,7 +72,7 @@ def unrescale(value: float) -> float:
 def reference(
     q: np.ndarray, target_q: np.ndarray, samples: SequenceSamples, n_steps: int, double_q: bool, value_rescaling: bool
 ) -> np.ndarray:
-    """:return: (unroll, B) TD errors, step by step as the words of the method go"""
+    """Return the (unroll, B) TD errors, step by step as the paper describes them."""
     errors = np.zeros((UNROLL, q.shape[1]))
     for row in range(BURN_IN, BURN_IN + UNROLL):
         for column in range(q.shape[1]):

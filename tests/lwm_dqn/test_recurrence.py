@@ -15,7 +15,7 @@ STEPS, N_ENVS = 40_000, 4
 
 
 def score(agent: type[BaseAlgorithm], **settings: object) -> float:
-    """:return: mean score after the training"""
+    """Train an agent, and return its mean score."""
     th.set_num_threads(1)
     env = make_vec_env("CartPoleNoVel-v1", N_ENVS, seed=0)
     model = agent("MlpPolicy", env, seed=0, device="cpu", learning_starts=1000, **settings).learn(STEPS)

@@ -13,7 +13,7 @@ from sb3_lwm.world_model import WorldModelTrainer
 
 
 def factors_of(monkeypatch: pytest.MonkeyPatch, **kwargs: Any) -> tuple[LWMDQN, list[float]]:
-    """:return: a trained agent, and the factors of its intrinsic rewards at its updates"""
+    """Return a trained agent, and the factors of its intrinsic rewards at its updates."""
     factors: list[float] = []
     update = WorldModelTrainer.update
 

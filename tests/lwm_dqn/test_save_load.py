@@ -26,7 +26,7 @@ def make_trained(n_envs: int = 1, **kwargs: Any) -> LWMDQN:
 
 
 def predictions(model: LWMDQN | LWMPolicy, steps: int = 12) -> list[np.ndarray]:
-    """:return: actions and memories along a sequence of two environments, in which an episode ends"""
+    """Return the actions and hidden states along a sequence of two environments, in which an episode ends."""
     results, state = [], None
     observations = np.random.default_rng(0).uniform(-1.0, 1.0, (steps, 2, 3)).astype(np.float32)
     for step in range(steps):
@@ -209,7 +209,7 @@ POLICIES: dict[str, tuple[str, spaces.Space]] = {
 
 
 def pickle_global(module: str, name: str) -> bytes:
-    """:return: a pickle of a global whose module is gone"""
+    """Return a pickle of a global whose module does not exist any more."""
     names = [pickle.SHORT_BINUNICODE + bytes([len(part)]) + part.encode() for part in (module, name)]
     pickled = pickle.PROTO + bytes([4]) + b"".join(names) + pickle.STACK_GLOBAL + pickle.STOP
     with pytest.raises(ModuleNotFoundError):

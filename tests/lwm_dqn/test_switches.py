@@ -21,7 +21,7 @@ WITHOUT: dict[str, dict[str, Any]] = {
 
 
 def learn_and_record(monkeypatch: pytest.MonkeyPatch, **kwargs: Any) -> tuple[LWMDQN, list[tuple[SequenceSamples, th.Tensor]]]:
-    """:return: the agent after training, and every batch its TD errors were computed of, with the environment's rewards"""
+    """Return a trained agent, and the batches of its TD errors with the environment's rewards."""
     model = LWMDQN("MlpPolicy", make_random_envs(n_envs=2), seed=0, **{**SHORT, **kwargs})
     batches: list[tuple[SequenceSamples, th.Tensor]] = []
     td_errors = LWMDQN._td_errors

@@ -29,7 +29,7 @@ NO_CUT, CUT = [False] * 6, [False, False, True, False, False, False]
 
 
 def column(values: list) -> th.Tensor:
-    """:return: (T, 1) one environment; integers and floats as float64"""
+    """Return (T, 1) rows of one environment, with integers and floats as float64."""
     tensor = th.tensor(values)
     return (tensor if tensor.dtype == th.bool else tensor.double()).unsqueeze(1)
 
@@ -136,7 +136,7 @@ TARGET_Q_VALUES = th.tensor([[[30.0, 10.0]], [[40.0, 80.0]], [[10.0, -20.0]], [[
 
 
 def make_samples(finals: list[bool] | None = None, terminations: list[bool] | None = None) -> SequenceSamples:
-    """:return: (5, 1) rows for the Q-values above"""
+    """Return (5, 1) rows for the Q-values above."""
     flags = {"episode_starts": None, "finals": finals, "terminations": terminations}
     columns: dict[str, Any] = {name: column(values or [False] * 5) for name, values in flags.items()}
     actions, rewards = column([1, 0, 1, 0, 1]).long(), column([1000.0, 3.0, 4.0, 0.0, 7.0]).float()

@@ -25,7 +25,7 @@ SMALL: dict[str, dict[str, int]] = {
 
 
 def make_model(objective: str = "w-mse", space: spaces.Space = IMAGE, **kwargs: Any) -> LWMDQN:
-    """:return: an agent with small networks, 3 updates of the encoder before and one after each of the later rollouts"""
+    """Make an agent with small networks, 3 updates of the encoder before and one after each of the later rollouts."""
     objective_kwargs = kwargs.pop("objective_kwargs", SMALL[objective])
     world_model_kwargs = {
         **NETWORKS["world_model_kwargs"],

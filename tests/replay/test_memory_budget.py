@@ -24,7 +24,7 @@ FRAMES = spaces.Box(0, 255, (1, 84, 84), np.uint8)
 
 
 def allocated(buffer: SequenceReplayBuffer) -> int:
-    """:return: bytes of all that a buffer holds"""
+    """Return the number of bytes of all data of a buffer."""
     parts = [
         part
         for value in vars(buffer).values()

@@ -39,12 +39,12 @@ def box(dtype: Any, shape: tuple[int, ...] = (2, 3)) -> spaces.Box:
 
 class Writer:
     """
-    Writes random bits into storages of every kind, at each environment's own pace, and remembers them.
+    Writes random bits into storages of every kind, a different number in each environment, and records them.
 
-    :param space: of an observation
-    :param rows: of each environment
-    :param n_envs: number of environments
-    :param seed: of what is written
+    :param space: The space of an observation
+    :param rows: The number of rows of each environment
+    :param n_envs: The number of environments
+    :param seed: The seed of the bits
     """
 
     def __init__(self, space: spaces.Space, rows: int, n_envs: int, seed: int = 0) -> None:

@@ -27,7 +27,7 @@ def seed_draws() -> None:
 
 
 def make_buffer(rows: int = ROWS, n_envs: int = 3, space: str = "box", **kwargs: Any) -> PrioritizedSequenceReplayBuffer:
-    """:return: a buffer with this many rows for each environment"""
+    """Make a buffer with this number of rows for each environment."""
     exponents = {"priority_exponent": 0.9, "importance_exponent": 0.6}
     kwargs = {"sequence_length": LENGTH, "stride": STRIDE, **exponents, **kwargs}
     return PrioritizedSequenceReplayBuffer(rows * n_envs, SPACES[space], spaces.Discrete(N_ACTIONS), "cpu", n_envs, **kwargs)

@@ -24,20 +24,20 @@ def seed_draws() -> None:
 
 
 def make_buffer(rows: int = 60, n_envs: int = 3, space: str = "box", **kwargs: Any) -> SequenceReplayBuffer:
-    """:return: a buffer with this many rows for each environment"""
+    """Make a buffer with this number of rows for each environment."""
     kwargs = {"sequence_length": LENGTH, **kwargs}
     return SequenceReplayBuffer(rows * n_envs, SPACES[space], spaces.Discrete(N_ACTIONS), "cpu", n_envs, **kwargs)
 
 
 def all_windows(player: Player, length: int = LENGTH) -> set[tuple[int, int]]:
-    """:return: environment and first row of every window that the buffer should know"""
+    """Return the environment and first row of every window that the buffer should contain."""
     return {
         (env, first) for env, rows in enumerate(player.rows) for first in range(player.oldest(env), len(rows) - length + 1)
     }
 
 
 def check_all_windows(player: Player, length: int = LENGTH) -> SequenceSamples:
-    """:return: enough windows that each should be among them, after a comparison of each with the steps played"""
+    """Compare every window with the played steps, and return the samples, which are enough to contain each window."""
     expected = all_windows(player, length)
     samples = player.buffer.sample_windows(20 * len(expected), length)
     _, columns = np.unique(samples.sequence_ids, return_index=True)
@@ -271,7 +271,7 @@ def make_short_episodes(rows: int = 40, end_chance: float | list[float] = 0.2) -
 
 
 def whole_windows(player: Player, length: int = EPISODE_WINDOW) -> set[tuple[int, int]]:
-    """:return: environment and first row of every window in which no episode begins after the first row"""
+    """Return the environment and first row of every window in which no episode begins after the first row."""
     return {
         (env, first)
         for env, rows in enumerate(player.rows)
@@ -281,7 +281,7 @@ def whole_windows(player: Player, length: int = EPISODE_WINDOW) -> set[tuple[int
 
 
 def drawn_windows(samples: SequenceSamples) -> Counter[tuple[int, int]]:
-    """:return: how often each window was drawn, by environment and first row"""
+    """Return the number of draws of each window, by environment and first row."""
     starts = samples.observations[0].long()
     codes = starts[:, 0] + 256 * starts[:, 1] + 256**2 * starts[:, 2]
     return Counter(divmod(code, ENV_CODE) for code in codes.tolist())

@@ -20,10 +20,10 @@ from sb3_lwm.common.optimizers import optimizer_step
 
 class At(BaseCallback):
     """
-    Does something at a step.
+    Calls a function at a step.
 
-    :param step: of all environments
-    :param action: to do
+    :param step: The number of steps of all environments
+    :param action: The function to call
     """
 
     def __init__(self, step: int, action: Callable[[], object]) -> None:

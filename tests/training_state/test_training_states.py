@@ -22,7 +22,7 @@ from sb3_lwm.training_state.comparison import differences
 
 @pytest.fixture(scope="module")
 def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """:return: a folder with two states of one training"""
+    """Return a folder with two states of one training."""
     folder = tmp_path_factory.mktemp("states")
     callback = TrainingStateCallback(folder, every_minutes=None, every_steps=80)
     LWMDQN("MlpPolicy", make_labyrinths(4), seed=0, **{**SHORT, "prioritized_replay": True}).learn(200, callback)
@@ -59,7 +59,7 @@ def _remove(state: Path) -> str:
 
 def _no_manifest(state: Path) -> str:
     (state / files.MANIFEST).unlink()
-    return r"no complete training state"
+    return r"not a complete training state"
 
 
 def _other_format(state: Path) -> str:

@@ -106,7 +106,7 @@ def test_random_objective_has_no_loss() -> None:
 
 
 def pixels(frames: th.Tensor) -> th.Tensor:
-    """:return: (N, Z) float, the pixels themselves"""
+    """Return the pixels themselves, (N, Z) float."""
     return frames.flatten(1).float()
 
 
@@ -129,7 +129,7 @@ def test_wmse_of_equal_and_of_unrelated_frames() -> None:
 
 
 def seen_by_encoder(objective: WMSEObjective, frames: th.Tensor) -> th.Tensor:
-    """:return: (N, C, H, W), what the encoder is given"""
+    """Return the inputs of the encoder, (N, C, H, W)."""
     seen: list[th.Tensor] = []
 
     def encoder(given: th.Tensor) -> th.Tensor:
@@ -168,7 +168,7 @@ def test_wmse_shifts_both_frames_of_a_pair_each_on_its_own() -> None:
 
 
 def zeroed(objective: EncoderObjective, bias: Callable[[], th.Tensor]) -> EncoderObjective:
-    """:return: the objective with all weights 0 and this last bias"""
+    """Return the objective with all weights 0 and this last bias."""
     *parameters, last = objective.parameters()
     with th.no_grad():
         for parameter in parameters:
@@ -234,7 +234,7 @@ def test_cpc_equals_its_layers_step_by_step() -> None:
 
 
 def learn(objective: EncoderObjective, learning_rate: float, n_updates: int = 200) -> tuple[float, float]:
-    """:return: loss and accuracy (0 if there is none), means of the last 20 updates in the toy world"""
+    """Train in the toy world, and return the mean loss and accuracy (0 if it is not logged) of the last 20 updates."""
     encoder = make_encoder()
     optimizer = th.optim.Adam([*encoder.parameters(), *objective.parameters()], lr=learning_rate)
     results = []

@@ -56,7 +56,7 @@ def encoder_of(model: LWMDQN, key: str = "observation") -> ImageEncoder | Vector
 
 
 def seen_by_convolutions(model: LWMDQN, frames: np.ndarray) -> list[th.Tensor]:
-    """:return: the inputs of the first convolution of the Q-network and of the world model when ``predict`` is called"""
+    """Return the inputs of the first convolution of the Q-network and of the world model in a call of ``predict``."""
     encoder, seen = encoder_of(model), []
     assert isinstance(encoder, ImageEncoder)
     for network in (model.q_net.features_extractor, encoder.cnn):

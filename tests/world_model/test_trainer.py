@@ -19,7 +19,7 @@ LEARNING_RATE = 5e-4
 
 
 def make_trainer(space: spaces.Space = BITS, learning_rate: float = LEARNING_RATE, **kwargs: Any) -> WorldModelTrainer:
-    """:return: the trainer of an untrained world model, whose predictor has a memory of 12 numbers by default"""
+    """Make the trainer of an untrained world model, whose predictor has a hidden state of size 12 by default."""
     sizes = {"input_size": 8, "gru_hidden_size": 12, "head_size": 8}
     world_model = make_world_model(space, **{"predictor_kwargs": sizes, **kwargs})
     encoder_optimizer = None
@@ -33,7 +33,7 @@ def make_trainer(space: spaces.Space = BITS, learning_rate: float = LEARNING_RAT
 def make_samples(
     length: int = 9, batch: int = 5, seed: int = 0, end_chance: float = 0.3, with_memory: bool = False
 ) -> SequenceSamples:
-    """:return: random rows with flags as the replay gives them; with_memory: as the prioritised one does"""
+    """Make random rows with the flags of a replay; ``with_memory`` adds the hidden states of the prioritised one."""
     generator = th.Generator().manual_seed(seed)
     finals = th.rand(length, batch, generator=generator) < end_chance
     starts = th.cat((th.ones(1, batch, dtype=th.bool), finals[:-1]))
@@ -60,10 +60,7 @@ def make_samples(
 def errors_by_hand(
     model: LatentWorldModel, samples: SequenceSamples, entropies: bool = False
 ) -> dict[tuple[int, int], th.Tensor]:
-    """
-    :return: squared error of each row's observation, or its cross-entropy, by row and column, where something was expected;
-        one step at a time
-    """
+    """Return the squared error or cross-entropy of each row with a prediction, by row and column, one step at a time."""
     predictor, errors = model.predictor, {}
     assert isinstance(samples.observations, th.Tensor)
     for column in range(samples.rewards.shape[1]):
@@ -83,7 +80,7 @@ def errors_by_hand(
 
 
 def loss_and_gradients(trainer: WorldModelTrainer, samples: SequenceSamples) -> tuple[float, list[th.Tensor]]:
-    """:return: those of an update, which leaves the weights as they are"""
+    """Return the loss and the gradients of an update that does not change the weights."""
     trainer.learning_rate = 0.0
     trainer.update(samples)
     gradients = [parameter.grad.clone() for parameter in trainer.world_model.predictor.parameters()]
@@ -147,8 +144,8 @@ def test_sequence_with_importance_weight_zero_has_no_gradient() -> None:
 
 def make_sequences(kind: str, rng: np.random.Generator, length: int = 12, batch: int = 16) -> SequenceSamples:
     """
-    :return: episodes of 6 rows. ``action``: the action moves a one around four places; ``memory``: rows 3 to 5 are rows 0
-        to 2 again; ``random``: coins
+    Make episodes of 6 rows. With ``action`` the action moves a one around four places, with ``memory`` rows 3 to 5 repeat
+    rows 0 to 2, with ``random`` all values are random.
     """
     samples = make_samples(length, batch, end_chance=0.0)
     samples.finals[5::6] = True

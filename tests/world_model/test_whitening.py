@@ -9,14 +9,14 @@ from sb3_lwm.world_model.whitening import whiten
 
 
 def regular_batch(n_samples: int = 200, n_dimensions: int = 5, seed: int = 0) -> th.Tensor:
-    """:return: (N, Z) float, correlated dimensions of different sizes around a mean that is not zero"""
+    """Return correlated dimensions of different sizes around a mean that is not zero, (N, Z) float."""
     generator = th.Generator().manual_seed(seed)
     mixing = th.randn(n_dimensions, n_dimensions, generator=generator) + 2.0 * th.eye(n_dimensions)
     return th.randn(n_samples, n_dimensions, generator=generator) @ mixing + th.linspace(-3.0, 40.0, n_dimensions)
 
 
 def pair_loss(embeddings: th.Tensor) -> th.Tensor:
-    """:return: mean squared distance of the first half to the second, whitened together"""
+    """Return the mean squared distance between the first and the second half, whitened together."""
     first, second = whiten(embeddings)[0].chunk(2)
     return (first - second).square().mean()
 

@@ -77,7 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def fake_hub() -> Iterator[tuple[str, Repositories]]:
     """
-    :return: the address for ``HF_ENDPOINT``, and the content of every file, by repository and path
+    :return: The address for ``HF_ENDPOINT``, and the content of every file, by repository and path
     """
     repositories: Repositories = {}
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"repositories": repositories}))

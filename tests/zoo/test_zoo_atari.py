@@ -117,9 +117,9 @@ def test_refuses_other_environments() -> None:
 
 def run(cwd: Path, *arguments: str) -> str:
     """
-    :param cwd: working directory
-    :param arguments: of the Python interpreter
-    :return: everything that was printed
+    :param cwd: The working directory
+    :param arguments: The arguments of the Python interpreter
+    :return: The whole output
     """
     variables = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     variables |= {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"}
@@ -137,9 +137,9 @@ SETTINGS = [
 
 def train(cwd: Path, env_id: str) -> list[str]:
     """
-    :param cwd: working directory
-    :param env_id: the environment
-    :return: the options with which the other scripts find the run
+    :param cwd: The working directory
+    :param env_id: The id of the environment
+    :return: The options with which the other scripts find the run
     """
     options = ["--algo", "lwm_dqn", "--env", env_id, "-f", "logs"]
     schedule = ["-n", "300", "--eval-freq", "300", "--eval-episodes", "1", "--seed", "1"]

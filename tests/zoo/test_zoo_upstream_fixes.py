@@ -120,7 +120,7 @@ def write_results(path: Path, results: dict[str, Any]) -> None:
     [
         ({"POL": {}}, r"no results of anything on POL: it takes at least 2 runs with 2 evaluations of 2 episodes each"),
         ({"POL": {"A": {"last_evals": np.ones(2)}}, "Cart": {}}, r"no results of A on Cart: it takes"),
-        ({"POL": {"A": {"last_evals": np.float64(1.0)}}}, r"too little of A on POL: it takes"),
+        ({"POL": {"A": {"last_evals": np.float64(1.0)}}}, r"too few results of A on POL: it takes"),
         ({"POL": {"A": {"last_evals": np.ones(2)}}}, None),
     ],
 )

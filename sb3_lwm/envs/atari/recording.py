@@ -123,7 +123,7 @@ def _from_content(content: Any) -> Recording:
 
 
 def _check_actions(actions: tuple[int, ...], meanings: tuple[str, ...], where: str) -> None:
-    """Raise an error if there is no action, or one is out of range."""
+    """Raise an error without any action, or if one is out of range."""
     if not actions:
         raise ValueError(f"There is not a single action in {where}: play at least one step.")
     wrong = [action for action in actions if not 0 <= action < len(meanings)]

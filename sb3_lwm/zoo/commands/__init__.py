@@ -1,1 +1,1 @@
-"""The commands of this package: ``python -m sb3_lwm.zoo <command>`` runs the module of that name as a program."""
+"""The commands of this package: ``python -m sb3_lwm.zoo <command>`` runs the module of this name as a program."""

@@ -1,10 +1,10 @@
 """
 ``python -m sb3_lwm.zoo embeddings``: a trajectory of an Atari game in the embeddings of several encoders (LWM, figure 3).
 
-Each encoder (W-MSE, inverse dynamics, CPC, random) learns from the same play, without an agent. Then each of
-them embeds a trajectory that none of them has seen, and t-SNE lays it out in a plane: coloured by time, numbered along the
-way, beside its key frames, as PNG and SVG. The encoders stay in the output folder; a second call with the same play and
-settings trains nothing.
+Each encoder (W-MSE, inverse dynamics, CPC, random) is trained on the same episodes, without an agent. Then each encoder
+embeds a trajectory outside its training data, and t-SNE projects it to a plane. The figure (PNG and SVG) shows it coloured by
+time and numbered, beside its key frames. The encoders are saved in the output folder, so that a second call with the same
+episodes and settings trains none.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from sb3_lwm.world_model.objectives import OBJECTIVES
 from sb3_lwm.zoo.commands.option_types import integer_from, positive_number
 
 RANDOM = "random"
-# Number of frames of other random play, whose longest episode is the trajectory of the random agent
+# The number of frames of a separate random play, whose longest episode is the trajectory of the random agent
 TRAJECTORY_FRAMES = 2000
 
 
@@ -35,30 +35,30 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """
     :param arguments: The arguments of the command line, by default ``sys.argv``
     :return: The options
-    :raises ImportError: If a package that it needs is not installed; names the extra
-    :raises ValueError: If there is no such game
+    :raises ImportError: If a required package is not installed; the message names the extra
+    :raises ValueError: If the game does not exist
     """
     parser = argparse.ArgumentParser(
         prog="python -m sb3_lwm.zoo embeddings",
-        description="Train encoders of images on play of an Atari game, and draw a trajectory in the embedding of each.",
+        description="Train encoders of images on episodes of an Atari game, and draw a trajectory in the embedding of each.",
     )
-    parser.add_argument("--env", required=True, help="an Atari game, such as ALE/MontezumaRevenge-v5")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the figure and the encoders")
+    parser.add_argument("--env", required=True, help="The Atari game, such as ALE/MontezumaRevenge-v5")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="The folder for the figure and the encoders")
     parser.add_argument(
         "--play",
         nargs="+",
         default=[RANDOM],
-        help="the play that the encoders learn from: `random` (default), or files that `sb3_lwm.zoo play` has recorded",
+        help="The episodes of the training: `random` (default), or files that `sb3_lwm.zoo play` has recorded",
     )
-    parser.add_argument("--frames", type=integer_from(1), default=50_000, help="of random play to learn from")
+    parser.add_argument("--frames", type=integer_from(1), default=50_000, help="The number of frames of random play")
     parser.add_argument(
-        "--updates", type=integer_from(0), default=250, help="of an encoder, 512 frames each (the paper: 10 000)"
+        "--updates", type=integer_from(0), default=250, help="The updates of an encoder, 512 frames each (the paper: 10 000)"
     )
-    parser.add_argument("--objectives", nargs="+", choices=OBJECTIVES, default=list(OBJECTIVES), help="which encoders")
-    parser.add_argument("--trajectory", default=RANDOM, help="the play that is drawn: `random` (default), or a recording")
-    parser.add_argument("--max-steps", type=integer_from(2), default=500, help="of the trajectory, from its beginning")
-    parser.add_argument("--perplexity", type=positive_number, default=PERPLEXITY, help="of t-SNE")
-    parser.add_argument("--seed", type=integer_from(0), default=0, help="of the play, the encoders and t-SNE")
+    parser.add_argument("--objectives", nargs="+", choices=OBJECTIVES, default=list(OBJECTIVES), help="The encoders to train")
+    parser.add_argument("--trajectory", default=RANDOM, help="The episodes to draw: `random` (default), or a recording")
+    parser.add_argument("--max-steps", type=integer_from(2), default=500, help="The maximum length of the trajectory")
+    parser.add_argument("--perplexity", type=positive_number, default=PERPLEXITY, help="The perplexity of t-SNE")
+    parser.add_argument("--seed", type=integer_from(0), default=0, help="The seed of the games, the encoders and t-SNE")
     options = parser.parse_args(arguments)
     if RANDOM in options.play and len(options.play) > 1:
         parser.error("--play: either `random` or recordings.")
@@ -74,7 +74,7 @@ def _read_recordings(paths: Sequence[str], rom: str) -> Play:
 
 
 def _trajectory(options: argparse.Namespace) -> np.ndarray:
-    """(T, 84, 84) uint8, the frames that are drawn; those of a random agent are not among the play that was learned from."""
+    """Return the frames to draw, (T, 84, 84) uint8; those of a random agent are not part of the training data."""
     if options.trajectory == RANDOM:
         play = play_randomly(options.rom, TRAJECTORY_FRAMES, options.seed + 1)
         frames = play.frames[play.episodes == np.bincount(play.episodes).argmax()]
@@ -86,7 +86,7 @@ def _trajectory(options: argparse.Namespace) -> np.ndarray:
 
 
 def _name_of_play(options: argparse.Namespace) -> str:
-    """The part of the file names of the encoders that identifies their play."""
+    """Return the part of the encoders' file names that identifies their training data."""
     if options.play == [RANDOM]:
         return f"{options.rom}_{options.frames}_{options.seed}"
     digest = hashlib.sha256()
@@ -102,11 +102,11 @@ def _learned_play(options: argparse.Namespace) -> Play:
 
 
 def main() -> None:
-    """Train the encoders that are not there yet, and draw the figure."""
+    """Train the missing encoders, and draw the figure."""
     options = parse()
-    # before any hour of training, since it may be too short
+    # before the training, since the trajectory may be too short
     frames = _trajectory(options)
-    # played when the first encoder asks for it, if one does
+    # the episodes are only played if an encoder is trained
     get_play = functools.cache(lambda: _learned_play(options))
     name, layouts = _name_of_play(options), {}
     for objective in options.objectives:

@@ -1,11 +1,11 @@
 """
-``python -m sb3_lwm.zoo evaluate``: scores of whole games of a trained agent, counted as papers count them and as is fair.
+``python -m sb3_lwm.zoo evaluate``: the scores of whole games of a trained agent.
 
 The agent may be of any algorithm of the Zoo, and plays in the environments of its training, with their wrappers and settings.
-Beside the first games to finish, which favour short ones, it reports the first games that were started, and, where
-``native_atari`` plays a game whose memory tells where the player is (Montezuma's Revenge, Venture, Private Eye, Pitfall,
-Freeway, Frostbite), what was visited: rooms and cells in each game, and rooms, cells, keys and doors in all games together,
-those that were not finished included. The csv file has all four for each game.
+The command reports the first games to finish, as in papers, which favours short games, and the first games to start, which is
+unbiased. If ``native_atari`` plays a game whose memory holds the player's position (Montezuma's Revenge, Venture, Private Eye,
+Pitfall, Freeway, Frostbite), it also reports the visited rooms and cells in each game, and the rooms, cells, keys and doors of
+all games together, also of unfinished ones. The csv file has all four counts for each game.
 """
 
 import argparse
@@ -31,11 +31,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     :param arguments: The arguments of the command line, by default ``sys.argv``
     :return: The options
     """
-    parser = argparse.ArgumentParser(prog="python -m sb3_lwm.zoo evaluate", description="Scores of whole games.")
+    parser = argparse.ArgumentParser(prog="python -m sb3_lwm.zoo evaluate", description="Report scores of whole games.")
     add_player_options(parser)
-    parser.add_argument("--n-games", type=integer_from(1), default=128, help="games that count")
-    parser.add_argument("--n-envs", type=integer_from(1), default=128, help="games at a time")
-    parser.add_argument("--output", type=Path, help="a csv file for the games")
+    parser.add_argument("--n-games", type=integer_from(1), default=128, help="The number of games of each mean score")
+    parser.add_argument("--n-envs", type=integer_from(1), default=128, help="The number of parallel games")
+    parser.add_argument("--output", type=Path, help="The csv file for the games")
     return parse_player_options(parser, arguments)
 
 
@@ -52,14 +52,14 @@ def _add_row(label: str, games: list[Game], table: Table) -> None:
 
 
 def _coverage(env: VecEnv) -> str:
-    """Return what all games together have seen, in words; nothing for environments that do not count it."""
+    """Return the counts of all games together in words; empty for environments without these counts."""
     games = env.unwrapped
     counts = games.coverage.of_training() if isinstance(games, AtariVecEnv) else {}
     return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
 def _visited(games: list[Game], name: str) -> str:
-    """Return the mean and the maximum of a count, or nothing."""
+    """Return the mean and the maximum of a count in words; empty if no game has it."""
     counts = [game.visited[name] for game in games if name in game.visited]
     return f"{np.mean(counts):.2f}, at most {max(counts)}" if counts else ""
 
@@ -90,7 +90,7 @@ def main() -> None:
     _add_row(f"first {options.n_games} games started", scores.first_started, table)
     if coverage:
         table.caption = f"All games together: {coverage}"
-    # wide enough for a file, too
+    # a fixed width, so that the table also fits in a file
     Console(width=140).print(table)
     if options.output is not None:
         games = {game.started: game for game in [*scores.first_finished, *scores.first_started]}

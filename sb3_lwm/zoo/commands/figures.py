@@ -1,4 +1,4 @@
-"""The option ``--figures`` of the scripts that plot, which show all of their figures themselves, but save one at most."""
+"""The option ``--figures`` of the scripts that plot, which without it show all of their figures but save at most one."""
 
 import re
 import warnings
@@ -19,7 +19,7 @@ def figures_kept_in(folder: str | None) -> Iterator[None]:
     if folder is None:
         yield
         return
-    # an import of the extra `plots`
+    # imported late, since only the extra `plots` installs it
     import matplotlib.pyplot as plt
 
     plt.switch_backend("Agg")

@@ -6,7 +6,10 @@ from pathlib import Path
 
 
 def integer_from(lowest: int) -> Callable[[str], int]:
-    """:return: The type of an integer that is at least ``lowest``"""
+    """
+    :param lowest: The lowest allowed value
+    :return: The type of an integer that is at least ``lowest``
+    """
 
     def integer(text: str) -> int:
         if int(text) < lowest:
@@ -17,21 +20,30 @@ def integer_from(lowest: int) -> Callable[[str], int]:
 
 
 def positive_number(text: str) -> float:
-    """:return: A number greater than 0"""
+    """
+    :param text: The value on the command line
+    :return: A number greater than 0
+    """
     if not float(text) > 0.0:
         raise ArgumentTypeError(f"{text} must be greater than 0")
     return float(text)
 
 
 def share(text: str) -> float:
-    """:return: A number from 0 to 1"""
+    """
+    :param text: The value on the command line
+    :return: A number from 0 to 1
+    """
     if not 0.0 <= float(text) <= 1.0:
         raise ArgumentTypeError(f"{text} must be a share from 0 to 1")
     return float(text)
 
 
 def path_with_suffix(*suffixes: str) -> Callable[[str], Path]:
-    """:return: The type of a path that has one of the suffixes, which are in lower case"""
+    """
+    :param suffixes: The allowed suffixes, in lower case
+    :return: The type of a path with one of these suffixes
+    """
 
     def path(text: str) -> Path:
         if Path(text).suffix.lower() not in suffixes:

@@ -1,9 +1,9 @@
 """
-``python -m sb3_lwm.zoo play``: play an Atari game in a window, or let an agent play it, and keep a recording.
+``python -m sb3_lwm.zoo play``: play an Atari game in a window, or with an agent, and record it.
 
-The window is Gymnasium's own (``gymnasium.utils.play``), with its keys: w, a, s, d to move, the space bar to fire or jump. The
+The window is Gymnasium's (``gymnasium.utils.play``), with its keys: w, a, s, d to move, the space bar to fire or jump. The
 recording (see :mod:`sb3_lwm.envs.atari.recording`) is written when the window is closed, or after ``-n`` steps.
-``--agent random`` and ``--agent zoo`` need no window; the latter plays with an agent that the Zoo has trained.
+``--agent random`` and ``--agent zoo`` need no window; the latter plays with an agent that was trained by the Zoo.
 """
 
 import argparse
@@ -23,12 +23,12 @@ from sb3_lwm.envs.atari.recording import record, save
 from sb3_lwm.zoo.commands.option_types import integer_from, path_with_suffix, positive_number
 from sb3_lwm.zoo.commands.player import add_player_options, load_player, parse_player_options
 
-# of a step: the console draws 60 frames a second, a step has four
+# The console draws 60 frames per second, of which a step has four
 STEPS_PER_SECOND = 15
-# drivers of SDL that show nothing
+# The drivers of SDL without a display
 UNSEEN = ("offscreen", "dummy")
 WINDOW, RANDOM, ZOO = "window", "random", "zoo"
-# chooses an action for an observation, which may be the first of a game
+# A function that chooses an action, from an observation and whether it is the first of an episode
 Agent = Callable[[np.ndarray, bool], int]
 
 
@@ -36,29 +36,31 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """
     :param arguments: The arguments of the command line, by default ``sys.argv``
     :return: The options
-    :raises ValueError: If there is no such game
-    :raises ImportError: If a package that it needs is not installed; names the extra
+    :raises ValueError: If the game does not exist
+    :raises ImportError: If a required package is not installed; the message names the extra
     """
     parser = argparse.ArgumentParser(prog="python -m sb3_lwm.zoo play", description="Play an Atari game and record it.")
     add_player_options(parser)
-    parser.add_argument("-o", "--output", type=path_with_suffix(".json"), required=True, help="file for the recording, .json")
-    parser.add_argument("--agent", choices=[WINDOW, RANDOM, ZOO], default=WINDOW, help="who plays; default: you")
-    steps_help = "steps of an agent; in a window you end it"
+    parser.add_argument(
+        "-o", "--output", type=path_with_suffix(".json"), required=True, help="The .json file of the recording"
+    )
+    parser.add_argument("--agent", choices=[WINDOW, RANDOM, ZOO], default=WINDOW, help="The player, by default the user")
+    steps_help = "The number of steps of an agent; not used in a window"
     parser.add_argument("-n", "--n-timesteps", type=integer_from(1), default=1000, help=steps_help)
-    parser.add_argument("--fps", type=integer_from(1), default=STEPS_PER_SECOND, help="steps a second in the window")
-    parser.add_argument("--zoom", type=positive_number, default=4.0, help="size of the window")
+    parser.add_argument("--fps", type=integer_from(1), default=STEPS_PER_SECOND, help="The steps per second in the window")
+    parser.add_argument("--zoom", type=positive_number, default=4.0, help="The zoom factor of the window")
     options = parse_player_options(parser, arguments)
     if options.max_episode_steps is not None:
         parser.error(f"--max-episode-steps {options.max_episode_steps}: a recording ends after --n-timesteps, leave it out.")
     if options.env_kwargs is not None:
-        parser.error(f"--env-kwargs {options.env_kwargs}: a recording is of the game as --env names it, leave them out.")
+        parser.error(f"--env-kwargs {options.env_kwargs}: a recording has the settings of --env only, leave them out.")
     options.rom = find_game(options.env).rom
     check_packages()
     return options
 
 
 class SeededOnce(gym.Wrapper):
-    """Gymnasium's ``play`` seeds every reset, and every game would begin alike; a recording seeds the first only."""
+    """Seeds the first reset only, as a recording does; Gymnasium's ``play`` seeds every reset, which makes all games equal."""
 
     is_under_way = False
 
@@ -71,14 +73,14 @@ class SeededOnce(gym.Wrapper):
 
 
 def _play_in_window(options: argparse.Namespace) -> list[int]:
-    """The actions that are taken until the window is closed, or until Ctrl-C."""
+    """Return the actions until the window is closed, or until Ctrl-C."""
     try:
         import pygame
     except ImportError as error:
         raise ImportError("Playing in a window needs pygame: pip install 'sb3-lwm[figures]'.") from error
     _check_display(pygame)
     with warnings.catch_warnings():
-        # of plots in a window of their own, which are not used
+        # matplotlib is only needed for Gymnasium's plots during play, which are not used here
         warnings.filterwarnings("ignore", message=".*matplotlib is not installed")
         from gymnasium.utils.play import play
     actions: list[int] = []
@@ -94,18 +96,18 @@ def _play_in_window(options: argparse.Namespace) -> list[int]:
 
 
 def _check_display(pygame: Any) -> None:
-    """Raise a RuntimeError if there is no display, where SDL would draw into memory only."""
+    """Raise a RuntimeError without a display, since SDL would draw into memory only."""
     try:
         pygame.display.init()
         driver = pygame.display.get_driver()
-        # a driver that the environment variable names is wanted
+        # a driver that the environment variable names was chosen by the user
         if driver not in UNSEEN or driver == os.environ.get("SDL_VIDEODRIVER"):
             return
     except pygame.error as error:
         driver = str(error)
     raise RuntimeError(
-        f"There is no display for a window ({driver}): run this where there is one (or over `ssh -X`), or let an agent play "
-        "(--agent random, --agent zoo)."
+        f"There is no display for a window ({driver}): run this command on a machine with a display (or over `ssh -X`), or "
+        "use an agent (--agent random, --agent zoo)."
     )
 
 
@@ -116,14 +118,14 @@ def _random_agent(options: argparse.Namespace) -> Agent:
 
 
 def _trained_agent(options: argparse.Namespace) -> Agent:
-    """The agent of a run; a ValueError if it has learned another game, or from other observations."""
+    """Return the agent of a run; raise a ValueError if it was trained on another game or on other observations."""
     model, run, deterministic = load_player(options)
     shape, n_actions = model.observation_space.shape, getattr(model.action_space, "n", None)
     meanings = make_atari(options.rom).unwrapped.get_action_meanings()  # type: ignore[attr-defined]
     if shape is None or shape[1:] != (84, 84) or n_actions != len(meanings):
         raise ValueError(
-            f"The agent in {run} has learned from observations {shape} with {n_actions} actions; {options.rom} is shown to it "
-            f"as (channels, 84, 84) with {len(meanings)}: choose a run of this game (--algo, -f, --exp-id)."
+            f"The agent in {run} has learned from observations {shape} with {n_actions} actions; {options.rom} has "
+            f"(channels, 84, 84) with {len(meanings)} actions: choose a run of this game (--algo, -f, --exp-id)."
         )
     set_random_seed(options.seed)
     frames: deque[np.ndarray] = deque(maxlen=shape[0])
@@ -159,7 +161,7 @@ def main() -> None:
     options = parse()
     actions = _play_in_window(options) if options.agent == WINDOW else _agents_actions(options)
     if not actions:
-        print("Nothing was played, so nothing is recorded.")
+        print("No step was played: the recording is not written.")
         return
     save(record(options.rom, options.seed, actions), options.output)
     print(f"Saved {options.output}, {len(actions)} steps of {options.rom}")

@@ -26,23 +26,23 @@ NATIVE = "sb3_lwm.zoo.atari.native_atari"
 
 def add_player_options(parser: argparse.ArgumentParser) -> None:
     """
-    :param parser: Gets the options that :func:`load_player` and :func:`make_env` need, except for ``n_envs``
+    :param parser: The parser, which gets the options of :func:`load_player` and :func:`make_env`, except for ``n_envs``
     """
-    parser.add_argument("--env", required=True, help="id of the environment")
-    parser.add_argument("--algo", default=ALGORITHM, choices=list(ALGOS), help="the algorithm")
-    parser.add_argument("-f", "--folder", default="logs", help="log folder of the training")
-    parser.add_argument("--exp-id", type=int, default=0, help="number of the run, 0 for the latest")
-    parser.add_argument("--load-best", action="store_true", help="the best model instead of the last")
-    parser.add_argument("--load-checkpoint", help="the checkpoint of this step")
-    parser.add_argument("--load-last-checkpoint", action="store_true", help="the last checkpoint")
-    parser.add_argument("--eps", type=share, help="random actions, by default the run's evaluation_eps; of lwm_dqn only")
+    parser.add_argument("--env", required=True, help="The id of the environment")
+    parser.add_argument("--algo", default=ALGORITHM, choices=list(ALGOS), help="The algorithm")
+    parser.add_argument("-f", "--folder", default="logs", help="The log folder of the training")
+    parser.add_argument("--exp-id", type=int, default=0, help="The number of the run, 0 for the latest")
+    parser.add_argument("--load-best", action="store_true", help="Load the best model instead of the last")
+    parser.add_argument("--load-checkpoint", help="Load the checkpoint of this step")
+    parser.add_argument("--load-last-checkpoint", action="store_true", help="Load the last checkpoint")
+    parser.add_argument("--eps", type=share, help="The random action probability (lwm_dqn), by default that of the run")
     parser.add_argument(
-        "--max-episode-steps", type=integer_from(1), help="of a game that native_atari plays, by default the run's"
+        "--max-episode-steps", type=integer_from(1), help="The time limit of a game of native_atari, by default the run's"
     )
-    parser.add_argument("--env-kwargs", nargs="+", action=StoreDict, help="of the environment, in place of the training's")
-    parser.add_argument("--gym-packages", nargs="+", default=[], help="modules to import, which register environments")
-    parser.add_argument("--seed", type=integer_from(0), default=0, help="of the games and the random actions")
-    parser.add_argument("--device", default="auto", help="of the networks")
+    parser.add_argument("--env-kwargs", nargs="+", action=StoreDict, help="Arguments that override those of the environment")
+    parser.add_argument("--gym-packages", nargs="+", default=[], help="Modules to import, which register environments")
+    parser.add_argument("--seed", type=integer_from(0), default=0, help="The seed of the games and the random actions")
+    parser.add_argument("--device", default="auto", help="The device of the networks")
 
 
 def parse_player_options(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -56,7 +56,7 @@ def parse_player_options(parser: argparse.ArgumentParser, arguments: Sequence[st
     """
     options = parser.parse_args(arguments)
     if options.eps is not None and options.algo != ALGORITHM:
-        parser.error(f"--eps {options.eps} is of {ALGORITHM}: {options.algo} decides by itself how much it plays at random.")
+        parser.error(f"--eps {options.eps} is an option of {ALGORITHM}: leave it out for {options.algo}.")
     for module in options.gym_packages:
         importlib.import_module(module)
     return options
@@ -65,8 +65,8 @@ def parse_player_options(parser: argparse.ArgumentParser, arguments: Sequence[st
 def load_player(options: argparse.Namespace) -> tuple[BaseAlgorithm, str, bool]:
     """
     :param options: The options of the command line
-    :return: The trained agent, the folder of its run, and whether it plays deterministically. An ``LWMDQN`` never does: it
-        chooses the share ``evaluation_eps`` of its actions at random. Others play as in ``enjoy``.
+    :return: The trained agent, the folder of its run, and whether it plays deterministically: an ``LWMDQN`` never does, since
+        it has the random action probability ``evaluation_eps``, other agents as in ``enjoy``
     """
     checkpoint = (options.load_best, options.load_checkpoint, options.load_last_checkpoint)
     _, path, run = get_model_path(options.exp_id, options.folder, options.algo, EnvironmentName(options.env), *checkpoint)
@@ -83,7 +83,7 @@ def make_env(options: argparse.Namespace, run: str, render_mode: str | None = No
     """
     :param options: The options of the command line, and ``n_envs``
     :param run: The folder of the training, whose wrappers and ``env_kwargs`` are used
-    :param render_mode: None, or ``"rgb_array"`` or ``"ansi"`` for :func:`sb3_lwm.figures.watch_episode`
+    :param render_mode: The render mode: None, or ``"rgb_array"`` or ``"ansi"`` for :func:`sb3_lwm.figures.watch_episode`
     :return: The environments, which report whole games
     :raises ValueError: If ``--max-episode-steps`` is given and ``native_atari`` is not among the wrappers
     """
@@ -108,15 +108,15 @@ def make_env(options: argparse.Namespace, run: str, render_mode: str | None = No
 
 
 def _set_native_atari(hyperparameters: dict[str, Any], options: argparse.Namespace) -> bool:
-    """Let ``native_atari`` count the coverage of all games and end them as the options say; False if a run did not use it."""
+    """Set the coverage and the time limit of ``native_atari`` by the options, and return whether the run has used it."""
     given = _as_list(hyperparameters.get("vec_env_wrapper"))
     wrappers = [each if isinstance(each, dict) else {each: {}} for each in given]
     native = [each[NATIVE] for each in wrappers if NATIVE in each]
     if not native:
         if options.max_episode_steps is not None:
             raise ValueError(
-                f"--max-episode-steps {options.max_episode_steps} is of games that native_atari plays, which this run of "
-                f"{options.env} did not use: leave it out."
+                f"--max-episode-steps {options.max_episode_steps} is an option of native_atari, which this run of "
+                f"{options.env} has not used: leave it out."
             )
         return False
     if find_game(options.env).rom in POSITIONS:
@@ -128,14 +128,14 @@ def _set_native_atari(hyperparameters: dict[str, Any], options: argparse.Namespa
 
 
 def _as_list(wrappers: Any) -> list[Any]:
-    """A block of hyperparameters gives one wrapper, several, or none."""
+    """Return the wrappers of a block of hyperparameters, which may name one, several or none, as a list."""
     return wrappers if isinstance(wrappers, list) else [wrappers] if wrappers else []
 
 
 def _env_kwargs(hyperparameters: dict[str, Any], run: str, env_id: str) -> dict[str, Any]:
-    """The training's ``env_kwargs``: its command line overrides its hyperparameters, which lose them."""
+    """Return the training's ``env_kwargs``: its command line overrides its hyperparameters, from which they are removed."""
     kwargs = hyperparameters.pop("env_kwargs", {})
     file = Path(run, EnvironmentName(env_id), "args.yml")
-    # the Zoo writes it with Python's own types in it
+    # the Zoo's file contains Python's own types
     given = yaml.unsafe_load(file.read_text(encoding="utf-8"))["env_kwargs"] if file.exists() else None
     return kwargs if given is None else given

@@ -1,9 +1,9 @@
 """
 ``python -m sb3_lwm.zoo record``: one episode of a trained agent with its intrinsic reward, as a video or as a figure.
 
-The video (MP4, GIF) shows the frames, and under them the intrinsic reward as a curve that runs along, its spikes marked. The
-figure (PNG, SVG) has the whole curve, and the frames at the spikes. The agent plays in the environment of its training, with
-its wrappers and settings; an episode is a whole game, with all its lives.
+The video (MP4, GIF) shows the frames, and below them the curve of the intrinsic reward up to each frame, with marked spikes.
+The figure (PNG, SVG) has the whole curve, and the frames at the spikes. The agent plays in the environment of its training,
+with its wrappers and settings; an episode is a whole game, with all its lives.
 """
 
 import argparse
@@ -27,22 +27,22 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """
     :param arguments: The arguments of the command line, by default ``sys.argv``
     :return: The options
-    :raises ImportError: If a package that the output needs is not installed; names the extra
+    :raises ImportError: If a package that the output needs is not installed; the message names the extra
     """
     parser = argparse.ArgumentParser(
-        prog="python -m sb3_lwm.zoo record", description="An episode of a trained agent with its intrinsic reward."
+        prog="python -m sb3_lwm.zoo record", description="Record an episode of a trained agent with its intrinsic reward."
     )
     add_player_options(parser)
     parser.set_defaults(n_envs=1)
-    parser.add_argument("-n", "--n-timesteps", type=integer_from(1), default=1000, help="steps at most")
-    parser.add_argument("--fps", type=positive_number, help="frames a second of a video, by default the environment's")
+    parser.add_argument("-n", "--n-timesteps", type=integer_from(1), default=1000, help="The maximum number of steps")
+    parser.add_argument("--fps", type=positive_number, help="The frames per second of a video, by default the environment's")
     parser.add_argument(
         "-o",
         "--output",
         type=path_with_suffix(*VIDEOS, *FIGURES),
         nargs="+",
         required=True,
-        help="files: .mp4 or .gif for a video, .png or .svg for a figure",
+        help="The files: .mp4 or .gif for a video, .png or .svg for a figure",
     )
     options = parse_player_options(parser, arguments)
     for path in options.output:
@@ -54,7 +54,7 @@ def load_policy(options: argparse.Namespace) -> tuple[LWMPolicy, str]:
     """
     :param options: The options of the command line
     :return: The policy of the trained agent, and the folder of its run
-    :raises ValueError: If it has no world model
+    :raises ValueError: If the agent has no world model
     """
     model, run, _ = load_player(options)
     policy = model.policy
@@ -67,7 +67,7 @@ def load_policy(options: argparse.Namespace) -> tuple[LWMPolicy, str]:
 
 
 def _write(episode: WatchedEpisode, path: Path, title: str, fps: float) -> None:
-    """Write a video or a figure, as the suffix of the path says."""
+    """Write a video or a figure, depending on the suffix of the path."""
     if path.suffix.lower() in VIDEOS:
         write_video(episode, path, fps, title)
     else:
@@ -76,15 +76,15 @@ def _write(episode: WatchedEpisode, path: Path, title: str, fps: float) -> None:
 
 
 def _frames_per_second(env: VecEnv) -> float:
-    """The number that the environment gives, or 30, as in Gymnasium's videos."""
+    """Return the number in the environment's metadata, or 30 as in Gymnasium's videos."""
     return float(env.get_attr("metadata")[0].get("render_fps") or 30)
 
 
 def play_episode(options: argparse.Namespace, render_mode: str) -> tuple[WatchedEpisode, float]:
     """
     :param options: The options of the command line
-    :param render_mode: ``"rgb_array"`` or ``"ansi"``
-    :return: An episode of the trained agent, and the number of frames of a second
+    :param render_mode: The render mode, ``"rgb_array"`` or ``"ansi"``
+    :return: An episode of the trained agent, and the number of frames per second
     """
     policy, run = load_policy(options)
     set_random_seed(options.seed)

@@ -17,7 +17,7 @@ from sb3_lwm.zoo.registration import ALGORITHM
 
 
 class _Loader(yaml.SafeLoader):
-    """Loads the types that the Zoo writes, and nothing that would run code."""
+    """Loads the types that the Zoo writes, and no others, which could execute code."""
 
 
 def _ordered_dict(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> dict[str, Any]:
@@ -35,7 +35,7 @@ _Loader.add_constructor("tag:yaml.org,2002:python/tuple", _tuple)
 def read_settings(folder: Path) -> tuple[argparse.Namespace, dict[str, Any]]:
     """
     :param folder: The folder of a run
-    :return: The options it was started with, and its hyperparameters
+    :return: The options of its command line, and its hyperparameters
     :raises ValueError: If it is not a run of this algorithm
     """
     found = sorted(folder.glob("*/args.yml"))
@@ -58,7 +58,7 @@ class ResumedExperiment(LWMExperimentManager):
     Continues a run in its own folder, with its own settings.
 
     :param folder: The folder of the run
-    :param show_progress: Whether to show a progress bar, which is shown in any case if the run had one
+    :param show_progress: Whether to show a progress bar; if False it is shown if the run had one
     :raises ValueError: If it is not the folder of a run of ``lwm_dqn``
     """
 
@@ -81,7 +81,7 @@ class ResumedExperiment(LWMExperimentManager):
         )
         self.save_path = str(folder)
         self.params_path = str(folder / self.env_name)
-        # `_load_pretrained_agent` loads the agent
+        # makes the Zoo load the agent by `_load_pretrained_agent`
         self.continue_training = True
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -96,10 +96,10 @@ class ResumedExperiment(LWMExperimentManager):
         return LWMDQN.load_training_state(self.save_path, env, device=self.device)
 
     def create_log_folder(self) -> None:
-        """The run has its own."""
+        """Do nothing, since the run already has its folder."""
 
     def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
-        """The run has its own."""
+        """Do nothing, since the run already has its files of settings."""
 
     def learn(self, model: LWMDQN) -> None:  # type: ignore[override]
         interval = {} if self.log_interval == -1 else {"log_interval": self.log_interval if self.log_interval > 0 else None}
@@ -110,7 +110,7 @@ class ResumedExperiment(LWMExperimentManager):
                 # the caller saves the model, as the Zoo does
                 pass
             finally:
-                # `learn` ends it only if nothing was raised, and it may be the progress bar
+                # `learn` ends the callback, which may be the progress bar, only if no exception was raised
                 self.callbacks[0].on_training_end()
                 assert model.env is not None
                 model.env.close()
@@ -122,8 +122,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     :return: The options
     """
     parser = argparse.ArgumentParser(prog="python -m sb3_lwm.zoo resume", description="Continue a run that was stopped.")
-    parser.add_argument("folder", type=Path, help="of the run, such as logs/lwm_dqn/POL-3x3-v0_1")
-    parser.add_argument("-P", "--progress", action="store_true", help="show a progress bar")
+    parser.add_argument("folder", type=Path, help="The folder of the run, such as logs/lwm_dqn/POL-3x3-v0_1")
+    parser.add_argument("-P", "--progress", action="store_true", help="Show a progress bar")
     return parser.parse_args(arguments)
 
 
@@ -135,7 +135,7 @@ def main() -> None:
     assert found is not None
     model = found[0]
     assert isinstance(model, LWMDQN)
-    print(f"Resumed from {model.last_training_state}: {model.remaining_timesteps} steps to go")
+    print(f"Resumed from {model.last_training_state}: {model.remaining_timesteps} steps remain")
     experiment.learn(model)
     experiment.save_trained_model(model)
 

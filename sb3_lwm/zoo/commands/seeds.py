@@ -1,8 +1,8 @@
 """
-``python -m sb3_lwm.zoo seeds``: the same training with several seeds, side by side, for any algorithm of the Zoo.
+``python -m sb3_lwm.zoo seeds``: the same training with several seeds in parallel, for any algorithm of the Zoo.
 
-Each seed is a process of its own that runs ``train``, whose output goes to a file. All options but ``--seeds`` and ``--jobs``
-are those of ``train``.
+Each seed is a separate process of ``train``, whose output is written to a file. All options except for ``--seeds`` and
+``--jobs`` are those of ``train``.
 """
 
 import argparse
@@ -31,17 +31,17 @@ class Run:
 
     :param seed: The seed
     :param options: The options of ``train``
-    :param log: The file for its output
+    :param log: The file of its output
     """
 
     def __init__(self, seed: int, options: Sequence[str], log: Path) -> None:
         self.seed = seed
         self.log = log
         command = [sys.executable, "-u", *TRAIN, *options, "--seed", str(seed)]
-        # Seeds side by side need a core each; PyTorch would take all of them for every one.
+        # one core for each of the parallel seeds; by default PyTorch would use all cores for each
         variables = {"OMP_NUM_THREADS": "1", **os.environ}
         with open(log, "x") as output:
-            # A session of its own: Ctrl-C reaches the training once, from us, and not also from the terminal.
+            # in its own session, so that Ctrl-C reaches the training once, by this process, and not also by the terminal
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -52,7 +52,7 @@ class Run:
             )
 
     def steps(self) -> str:
-        """:return: The number of steps that it has reported last, in words"""
+        """:return: The last reported number of steps in words; empty before the first report"""
         reported = re.findall(r"total_timesteps *\| *(\d+)", _tail(self.log, 20_000))
         return f"{int(reported[-1]):,} steps" if reported else ""
 
@@ -75,36 +75,36 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[argparse.Namespace, l
     parser = argparse.ArgumentParser(
         prog="python -m sb3_lwm.zoo seeds",
         usage="%(prog)s --seeds SEED [SEED ...] [--jobs N] [options of train]",
-        description="The same training with several seeds, each in a process of its own.",
+        description="Run the same training with several seeds, each in a separate process.",
         epilog="All other options are those of train: python -m sb3_lwm.zoo train --help.",
         allow_abbrev=False,
     )
-    parser.add_argument("--seeds", type=integer_from(0), nargs="+", required=True, help="one training each")
-    parser.add_argument("--jobs", type=integer_from(1), help="trainings at a time, by default as many as there are cores")
-    parser.add_argument("--algo", default="ppo", help="RL algorithm, as train's")
-    parser.add_argument("--env", default="CartPole-v1", help="id of the environment, as train's")
-    parser.add_argument("-f", "--log-folder", default="logs", help="as train's; the output goes to its folder output")
+    parser.add_argument("--seeds", type=integer_from(0), nargs="+", required=True, help="The seeds, with one training each")
+    parser.add_argument("--jobs", type=integer_from(1), help="The number of parallel trainings, by default that of the cores")
+    parser.add_argument("--algo", default="ppo", help="The algorithm, see train")
+    parser.add_argument("--env", default="CartPole-v1", help="The id of the environment, see train")
+    parser.add_argument("-f", "--log-folder", default="logs", help="The log folder, see train; output/ in it has the output")
     options, others = parser.parse_known_args(arguments)
     if len(set(options.seeds)) < len(options.seeds):
         parser.error(f"--seeds {' '.join(map(str, options.seeds))}: they must be different.")
     if any(option == "--seed" or option.startswith("--seed=") for option in others):
-        parser.error("--seed is of one training: name all seeds with --seeds.")
+        parser.error("--seed is an option of a single training: name all seeds with --seeds.")
     return options, ["--algo", options.algo, "--env", options.env, "--log-folder", options.log_folder, *others]
 
 
 def run_all(options: argparse.Namespace, of_train: Sequence[str], interruptions: Sequence[int], console: Console) -> int:
     """
-    Train with all seeds, ``options.jobs`` at a time, and print the end of the output of those that failed.
+    Train with all seeds, ``options.jobs`` in parallel, and print the end of the output of failed ones.
 
     :param options: The options of this command
     :param of_train: The options of ``train``
-    :param interruptions: The signals that have been received; with the first, all trainings are stopped
+    :param interruptions: The received signals; the first one stops all trainings
     :param console: The console for the progress bar and the reports
     :return: The number of seeds that failed
     """
     folder = Path(options.log_folder, "output")
     folder.mkdir(parents=True, exist_ok=True)
-    # the same command may be given twice in a second, also on two machines
+    # unique, even if the same command is started twice in a second, on one machine or on two
     name = f"{options.algo}-{options.env}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
     name = name.replace("/", "-").replace(":", "-")
     waiting = list(options.seeds)
@@ -123,13 +123,13 @@ def run_all(options: argparse.Namespace, of_train: Sequence[str], interruptions:
                 time.sleep(0.5)
                 n_failed += sum(_look_after(running, task, progress, seeds) for task in list(running))
         finally:
-            # each saves its model
+            # each training then saves its model
             stop({f"seed {run.seed}": run.process for run in running.values()}, interruptions, console.print)
     return n_failed
 
 
 def _look_after(running: dict[TaskID, Run], task: TaskID, progress: Progress, seeds: TaskID) -> int:
-    """Show the state of a run, which leaves ``running`` when it has ended, and return 1 if it has failed, else 0."""
+    """Show the state of a run, remove it from ``running`` if it has ended, and return 1 if it has failed, else 0."""
     run = running[task]
     code = run.process.poll()
     if code is None:
@@ -147,7 +147,8 @@ def main() -> None:
     """Train the seeds; the exit code is 1 if one has failed, 130 after an interruption."""
     options, of_train = parse()
     interruptions: list[int] = []
-    # Nothing is raised where a training is being started. Without handlers, the trainings would outlive this process.
+    # The handler only appends the signal, since an exception during the start of a training would lose its process. Without
+    # a handler, the trainings would continue after the end of this process.
     handle_interruptions(lambda number, _: interruptions.append(number))
     console = Console()
     n_failed = run_all(options, of_train, interruptions, console)

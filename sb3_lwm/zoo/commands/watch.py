@@ -1,8 +1,8 @@
 """
-``python -m sb3_lwm.zoo watch``: a trained agent in the terminal, with the intrinsic reward of each step.
+``python -m sb3_lwm.zoo watch``: show a trained agent in the terminal, with the intrinsic reward of each step.
 
-It plays one episode in an environment that draws itself as text, such as the labyrinths; then the steps are shown one after
-the other, with the intrinsic reward as a bar. Where the output is not a terminal, all steps are printed at once.
+The agent plays one episode in an environment that can be rendered as text, such as the labyrinths; then the steps are shown
+one after the other, with the intrinsic reward as a bar. If the output is not a terminal, all steps are printed at once.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from sb3_lwm.zoo.commands.option_types import integer_from, positive_number
 from sb3_lwm.zoo.commands.player import add_player_options, parse_player_options
 from sb3_lwm.zoo.commands.record import play_episode
 
-# characters of the longest bar
+# The number of characters of the longest bar
 BAR = 40
 
 
@@ -29,29 +29,29 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     :return: The options
     """
     parser = argparse.ArgumentParser(
-        prog="python -m sb3_lwm.zoo watch", description="A trained agent in the terminal, with its intrinsic reward."
+        prog="python -m sb3_lwm.zoo watch", description="Show a trained agent in the terminal, with its intrinsic reward."
     )
     add_player_options(parser)
     parser.set_defaults(n_envs=1)
-    parser.add_argument("-n", "--n-timesteps", type=integer_from(1), default=200, help="steps at most")
-    parser.add_argument("--fps", type=positive_number, help="steps a second, by default the environment's")
+    parser.add_argument("-n", "--n-timesteps", type=integer_from(1), default=200, help="The maximum number of steps")
+    parser.add_argument("--fps", type=positive_number, help="The number of steps per second, by default the environment's")
     options = parse_player_options(parser, arguments)
     if options.env in gym.registry:
         modes = gym.make(options.env).metadata.get("render_modes", [])
         if "ansi" not in modes:
             parser.error(
-                f"--env {options.env} does not draw itself as text, only as {', '.join(modes) or 'nothing'}: "
+                f"--env {options.env} cannot be rendered as text (its render modes: {', '.join(modes) or 'none'}): "
                 "`python -m sb3_lwm.zoo record` makes a video."
             )
     return options
 
 
 def _pictures(episode: WatchedEpisode) -> Iterator[Group]:
-    """Each step: the frame, and the intrinsic reward as a bar, red at a spike."""
+    """Return the picture of each step: the frame, and the intrinsic reward as a bar, which is red at a spike."""
     rewards, spikes = episode.intrinsic_rewards, find_spikes(episode.intrinsic_rewards)
     highest = max((abs(float(reward)) for reward in rewards[1:]), default=0.0) or 1.0
     for step, (frame, reward) in enumerate(zip(episode.frames, rewards, strict=True)):
-        # nothing was expected at the reset
+        # the reset has no intrinsic reward
         length = 0 if step == 0 else round(BAR * max(float(reward), 0.0) / highest)
         value = "" if step == 0 else f"{reward:+.2f} "
         line = Text(f"step {step:4d}  intrinsic reward {value:>8}")

@@ -1,1 +1,1 @@
-"""Hyperparameter sweeps of ``lwm_dqn``: trials of the Zoo in a study of Optuna that any number of machines share."""
+"""Hyperparameter sweeps of ``lwm_dqn``: trials of the Zoo in a study of Optuna that is shared by any number of machines."""

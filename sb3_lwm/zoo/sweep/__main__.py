@@ -1,5 +1,5 @@
 """
-``python -m sb3_lwm.zoo sweep``: start a search for hyperparameters or join it; the same command on any number of machines.
+``python -m sb3_lwm.zoo sweep``: start a search for hyperparameters, or join it with the same command on other machines.
 
 Its trials are those of the Zoo's ``train -optimize``, its search is Optuna's.
 """
@@ -34,7 +34,7 @@ SHARED = (
 
 
 def _parse() -> tuple[argparse.Namespace, list[str]]:
-    """The options of this command, and those of the Zoo's ``train``."""
+    """Return the options of this command, and those of the Zoo's ``train``."""
     parser = argparse.ArgumentParser(
         prog="python -m sb3_lwm.zoo sweep",
         description="Start a search for hyperparameters of lwm_dqn, or join it.",
@@ -42,19 +42,21 @@ def _parse() -> tuple[argparse.Namespace, list[str]]:
         allow_abbrev=False,
     )
     parser.add_argument("--storage", required=True, help=KINDS)
-    parser.add_argument("--study-name", required=True, help="the study to create, or to join if it exists")
-    parser.add_argument("--n-trials", "--max-total-trials", type=int, default=100, help="finished trials of the whole study")
-    parser.add_argument("--workers", type=int, default=1, help="processes on this machine")
-    parser.add_argument("--heartbeat", type=int, default=60, help="seconds; a worker that misses three counts as dead")
-    parser.add_argument("--algo", choices=["lwm_dqn"], help="only this one")
+    parser.add_argument("--study-name", required=True, help="The study to create, or to join if it exists")
+    parser.add_argument(
+        "--n-trials", "--max-total-trials", type=int, default=100, help="The number of finished trials of the whole study"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="The number of processes on this machine")
+    parser.add_argument("--heartbeat", type=int, default=60, help="The seconds between heartbeats; a dead worker misses three")
+    parser.add_argument("--algo", choices=["lwm_dqn"], help="The algorithm")
     options, of_train = parser.parse_known_args()
-    # the last value of an option counts
+    # before the user's options, since the last value of an option counts
     defaults = ["--algo", "lwm_dqn", "--seed", "0", "--num-threads", "1", "--log-folder", "logs/sweeps"]
     return options, ["-optimize", *defaults, *of_train]
 
 
 def _set_up(of_train: Sequence[str]) -> Any:
-    """Let the Zoo's ``train`` set up its ``ExperimentManager``, and make an agent, so that wrong settings are an error now."""
+    """Set up an ``ExperimentManager`` by the Zoo's ``train``, and make an agent, to raise errors of wrong settings now."""
     train = importlib.import_module("rl_zoo3.train")
     original, arguments, managers = train.ExperimentManager, sys.argv, []
     methods = {"hyperparameters_optimization": lambda manager: managers.append(manager)}
@@ -74,7 +76,7 @@ def _set_up(of_train: Sequence[str]) -> Any:
 
 
 def _read_settings(manager: Any, heartbeat: int) -> dict[str, Any]:
-    """The settings that all trials of the study share, of JSON's types."""
+    """Return the settings that all trials of the study share, with values of JSON's types."""
     _, hyperparams = manager.read_hyperparameters()
     hyperparams |= {"n_timesteps": manager.n_timesteps, "env_kwargs": manager.env_kwargs}
     settings = {name: getattr(manager.args, name) for name in SHARED}
@@ -85,19 +87,19 @@ def _read_settings(manager: Any, heartbeat: int) -> dict[str, Any]:
             raise TypeError("policy_kwargs is a string")
         return json.loads(json.dumps(settings))
     except TypeError as error:
-        raise ValueError(f"A sweep needs settings that YAML can hold instead of Python code: {error}.") from None
+        raise ValueError(f"A sweep needs settings of YAML's types, without Python code: {error}.") from None
 
 
 def _run_workers(n_workers: int) -> list[int]:
-    """Run this command in several processes, of which only stderr is shown: Optuna's log. Return their exit statuses."""
-    # no exception between two lines: a process would be forgotten
+    """Run this command in several processes, showing only their stderr (Optuna's log), and return their exit statuses."""
+    # the handler raises no exception, which could lose a process that has just been started
     interruptions: list[int] = []
     handle_interruptions(lambda number, _: interruptions.append(number))
     command = [sys.executable, "-m", "sb3_lwm.zoo", "sweep", *sys.argv[1:], "--workers", "1"]
     workers: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for index in range(n_workers):
-            # In a session of its own: Ctrl-C reaches this process only, which interrupts each worker once.
+            # in its own session, so that Ctrl-C reaches only this process, which interrupts each worker once
             workers[f"worker {index}"] = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
         while not interruptions and any(worker.poll() is None for worker in workers.values()):
             time.sleep(0.2)
@@ -109,11 +111,11 @@ def _run_workers(n_workers: int) -> list[int]:
 
 
 def _run(options: argparse.Namespace, of_train: Sequence[str]) -> int:
-    """Run the trials; the exit status is 1 if a worker failed and trials are left, or if no trial was completed."""
+    """Run the trials; the exit status is 1 if a worker has failed and trials remain, or if no trial was completed."""
     manager = _set_up(of_train)
     settings = _read_settings(manager, options.heartbeat)
     name, seed = f"{socket.gethostname()}-{os.getpid()}", manager.seed
-    # with one seed for all, the workers would begin with the same random trials
+    # a different seed for each worker's sampler, since equal ones would begin with the same random trials
     manager.seed = zlib.crc32(f"{seed} {name}".encode())
     sampler, pruner = manager._create_sampler(manager.sampler), manager._create_pruner(manager.pruner)
     manager.seed = seed

@@ -20,11 +20,11 @@ from sb3_lwm.zoo.sweep.search_space import convert_lwm_dqn_params, merge
 from sb3_lwm.zoo.sweep.study import KINDS, SETTINGS, describe, find_trial, load_study
 
 TARGET = "mean reward"
-MOST_PARAMETERS = 8  # that parallel coordinates and slices show
+MOST_PARAMETERS = 8  # the maximum number of parameters in parallel coordinates and slices
 
 
 def _draw(study: optuna.Study) -> dict[str, Any]:
-    """Draw the plots that the trials are enough for: figures of plotly by name."""
+    """Return the plots for which there are enough trials: figures of plotly by name."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     names = sorted({name for trial in complete for name in trial.params})
     figures = {"history": plots.plot_optimization_history(study, target_name=TARGET)}
@@ -40,7 +40,7 @@ def _draw(study: optuna.Study) -> dict[str, Any]:
 
 
 def _training_command(settings: dict[str, Any], trial: FrozenTrial, path: Path) -> str:
-    """The command that trains the trial again with the settings of a file."""
+    """Return the command that trains the trial again with the settings of a file."""
     options = {name: settings[name] for name in ("algo", "env", "eval_episodes", "n_eval_envs", "vec_env")}
     options |= {name: trial.user_attrs[name] for name in ("seed", "num_threads", "device") if name in trial.user_attrs}
     options |= {"conf_file": path, "eval_freq": int(settings["hyperparams"]["n_timesteps"] / settings["n_evaluations"])}
@@ -70,8 +70,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sb3_lwm.zoo sweep_report", description="Report the results of a sweep.")
     parser.add_argument("--storage", required=True, help=KINDS)
     parser.add_argument("--study-name", required=True)
-    parser.add_argument("--trial-id", type=int, help="the trial whose settings are written, by default the best")
-    parser.add_argument("-o", "--output", type=Path, default=Path("sweep_report"), help="a folder")
+    parser.add_argument("--trial-id", type=int, help="The trial whose settings are written, by default the best")
+    parser.add_argument("-o", "--output", type=Path, default=Path("sweep_report"), help="The folder of the report")
     options = parser.parse_args()
     study = load_study(options.storage, options.study_name)
     print(describe(study))
@@ -79,7 +79,7 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     study.trials_dataframe().to_csv(options.output / "trials.csv", index=False)
     for name, figure in _draw(study).items():
-        # plotly itself lies beside the plots, which then need no network
+        # plotly is written beside the plots, which then need no network
         figure.write_html(options.output / f"{name}.html", include_plotlyjs="directory")
     if SETTINGS not in study.user_attrs:
         print(f"No settings: `sweep` did not create this study. Load the trial with rl_zoo3.train --trial-id {trial.number}.")

@@ -1,9 +1,9 @@
 """
 The search space of ``lwm_dqn``: the hyperparameters that Optuna chooses, and their conversion to arguments of the algorithm.
 
-The space depends on the settings that the trials start from: it has no hyperparameter that ``-params`` fixes or that belongs
-to a part which is switched off, and no sequence that does not fit the warm-up and the replay. A chosen value replaces the
-whole setting, so that a chosen learning rate has no schedule.
+The space depends on the settings of the sweep: it excludes hyperparameters that ``-params`` fixes or that belong to a disabled
+part, and sequences that do not fit the warm-up and the replay. A chosen value replaces the whole setting, so that a chosen
+learning rate has no schedule.
 """
 
 import inspect
@@ -25,12 +25,12 @@ SHORTEST_UNROLL_POW, LONGEST_UNROLL_POW = 3, 6
 LONGEST_BURN_IN, BURN_IN_STEP, LONGEST_N_STEPS = 40, 4, 5
 
 
-# The settings that a trial starts from, and the names of those that are fixed: the Zoo does not pass them to a sampler
+# The settings of a trial, and the names of the fixed ones, which the Zoo does not pass to a sampler
 CONTEXT: ContextVar[tuple[Mapping[str, Any], Iterable[str]]] = ContextVar("trial_context", default=({}, ()))
 
 
 class _Space:
-    """Asks a trial for the hyperparameters that are not fixed."""
+    """Chooses the hyperparameters of a trial that are not fixed."""
 
     def __init__(self, trial: optuna.Trial) -> None:
         self.trial = trial
@@ -41,7 +41,7 @@ class _Space:
         return name in self.fixed or (name in SIZES and "policy_kwargs" in self.fixed)
 
     def setting(self, name: str) -> Any:
-        """The value in the settings, or else the default of the constructor."""
+        """Return the value in the settings, by default that of the constructor."""
         return self.hyperparams.get(name, inspect.signature(LWMDQN).parameters[name].default)
 
     def number(self, name: str, low: float, high: float, **kwargs: Any) -> None:
@@ -51,7 +51,7 @@ class _Space:
             self.chosen[name] = suggest(name, low, high, **kwargs)
 
     def choice(self, name: str, choices: list[Any]) -> Any:
-        """Choose, and return the chosen value or else the setting."""
+        """Choose one of several values; return it, or the setting if it is fixed."""
         if not self.is_fixed(name):
             self.chosen[name] = self.trial.suggest_categorical(name, choices)
         return self.chosen[name] if name in self.chosen else self.setting(name)
@@ -61,13 +61,13 @@ def sample_lwm_dqn_params(trial: optuna.Trial, n_actions: int, n_envs: int, addi
     """
     Choose the hyperparameters of a trial: the Zoo's sampler of ``lwm_dqn``. The settings of the trial are in ``CONTEXT``.
 
-    :param trial: The trial, which Optuna asks for values
-    :param n_actions: Not used
+    :param trial: The trial of Optuna
+    :param n_actions: The number of actions, not used
     :param n_envs: The number of environments
-    :param additional_args: Not used
-    :return: The arguments of :class:`~sb3_lwm.LWMDQN` that replace those of the settings. ``policy_kwargs`` contain the parts
-        of the settings that were not chosen.
-    :raises ValueError: if no sequence of the space fits the warm-up or the replay
+    :param additional_args: Additional arguments, not used
+    :return: The arguments of :class:`~sb3_lwm.LWMDQN` that replace those of the settings. ``policy_kwargs`` also contain the
+        parts of the settings that were not chosen.
+    :raises ValueError: If no sequence of the space fits the warm-up or the replay
     """
     space = _Space(trial)
     space.number("learning_rate", 5e-5, 2e-3, log=True)
@@ -89,8 +89,8 @@ def sample_lwm_dqn_params(trial: optuna.Trial, n_actions: int, n_envs: int, addi
 
 
 def _sample_sequences(space: _Space, n_envs: int) -> None:
-    """Choose lengths of which any combination fits, with bounds that do not depend on other choices."""
-    # a prioritized replay stores whole sequences and needs up to two unrolls more
+    """Choose lengths within bounds that do not depend on other choices, such that every combination fits."""
+    # a third of the replay, since a prioritized one stores whole sequences and needs up to two more unrolls
     rows = min(space.setting("learning_starts"), space.setting("buffer_size") // 3) // n_envs
     burn_in = space.setting("burn_in") if space.is_fixed("burn_in") else 0
     n_steps = space.setting("n_steps") if space.is_fixed("n_steps") else LONGEST_N_STEPS
@@ -178,7 +178,7 @@ def merge(settings: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, A
     :param settings: The settings, which are not changed
     :param chosen: The hyperparameters that override them
     :return: The merged hyperparameters
-    :raises ValueError: if a setting to merge is a string of Python code instead of a mapping
+    :raises ValueError: If a setting to merge is a string of Python code instead of a mapping
     """
     merged = {**settings, **chosen}
     for name, value in chosen.items():
@@ -186,7 +186,7 @@ def merge(settings: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, A
             setting = settings.get(name) or {}
             if isinstance(setting, str):
                 raise ValueError(
-                    f"{name}={setting!r} is Python code, into which no trial can be merged: write a mapping of YAML."
+                    f"{name}={setting!r} is Python code, with which a trial cannot be merged: write a mapping of YAML."
                 )
             merged[name] = merge(setting, value)
     return merged

@@ -1,6 +1,6 @@
 """
-A study of Optuna that any number of workers share. In a database, Optuna's heartbeat notices that a worker has died, and
-another worker runs its trial again with the same parameters and the same seed.
+A study of Optuna that is shared by any number of workers. In a database, Optuna's heartbeat detects that a worker has died,
+and another worker runs its trial again with the same parameters and the same seed.
 """
 
 import random
@@ -26,24 +26,24 @@ from sqlalchemy.exc import ArgumentError, DatabaseError
 KINDS = "sqlite:///FILE, postgresql://USER@HOST/DATABASE, grpc://HOST:PORT, or a journal file whose name ends in .log"
 SETTINGS = "lwm_sweep"  # the attribute of a study with the settings that all its trials share
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-MISSED_HEARTBEATS, MAX_RETRIES = 3, 3  # a worker that misses so many counts as dead, and its trial runs again so many times
-POLL = 1.0  # seconds between two looks for work
+MISSED_HEARTBEATS, MAX_RETRIES = 3, 3  # missed heartbeats of a worker that counts as dead, and repetitions of its trial
+POLL = 1.0  # seconds between two checks for work
 CONNECT_TIMEOUT = 10.0  # seconds
 
 
 def open_storage(url: str, heartbeat: int = 60, create: bool = True) -> storages.BaseStorage:
     """
-    Open a storage. Optuna has a heartbeat for databases only: journal files and the gRPC proxy do not retry trials.
+    Open a storage. Optuna only has a heartbeat for databases: with journal files and the gRPC proxy, trials are not repeated.
 
     :param url: The URL of the storage, see ``KINDS``
     :param heartbeat: The number of seconds between two heartbeats of a running trial
     :param create: Whether to create a missing file
     :return: The storage
-    :raises ImportError: if the driver of the storage is not installed
-    :raises ConnectionError: if the storage cannot be opened, or must not be created
+    :raises ImportError: If the driver of the storage is not installed
+    :raises ConnectionError: If the storage cannot be opened, or must not be created
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # of the heartbeat and the proxy, see docs/sweeps.md
+        warnings.simplefilter("ignore", ExperimentalWarning)  # for the heartbeat and the proxy, see docs/sweeps.md
         try:
             path = url if url.endswith(".log") else url.removeprefix("sqlite:///")
             if not create and "://" not in path and not Path(path).exists():
@@ -65,16 +65,16 @@ def open_storage(url: str, heartbeat: int = 60, create: bool = True) -> storages
 
 
 def _open_database(url: str, heartbeat: int) -> storages.RDBStorage:
-    """Processes that create the tables of an empty database at the same moment fail, since Optuna takes no lock: try again."""
+    """Open a database; retry if processes that create its tables at the same moment fail, since Optuna takes no lock."""
     deadline = time.monotonic() + CONNECT_TIMEOUT
     file = Path(url.removeprefix("sqlite:///"))
     while True:
         try:
-            # SQLite does not undo the tables of a process that came second, which a server does
+            # a lock for SQLite, which, unlike a server, does not undo the tables of the process that fails
             with FileLock(f"{file}.lock") if url.startswith("sqlite:///") and file.parent.is_dir() else nullcontext():
                 return storages.RDBStorage(
                     url,
-                    # a file has one writer at a time; the connection to a server may break during a training
+                    # a file has only one writer at a time; the connection to a server may break during a training
                     engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True},
                     heartbeat_interval=heartbeat,
                     grace_period=MISSED_HEARTBEATS * heartbeat,
@@ -93,7 +93,7 @@ def load_study(url: str, name: str) -> optuna.Study:
     :param url: The URL of its storage
     :param name: The name of the study
     :return: The study
-    :raises ValueError: if the storage has no study of this name
+    :raises ValueError: If the storage has no study of this name
     """
     storage = open_storage(url, create=False)
     try:
@@ -112,7 +112,7 @@ def create_or_join(storage: storages.BaseStorage, name: str, settings: dict[str,
     :param settings: The settings that all trials of the study share, of JSON's types without tuples
     :param kwargs: The sampler and the pruner of this worker
     :return: The study
-    :raises ValueError: if the study exists with other settings, or does not maximize
+    :raises ValueError: If the study exists with other settings, or does not maximize
     """
     study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True, **kwargs)
     if study.direction.name != "MAXIMIZE":
@@ -132,21 +132,21 @@ def work(study: optuna.Study, objective: Callable[[optuna.Trial], float], n_tria
     Run trials until the study has enough. In a database, also wait for the last trials of other workers, which may die.
 
     :param study: The study
-    :param objective: The function that runs a trial. A trial that a ``KeyboardInterrupt`` ends goes back to the queue.
-    :param n_trials: The number of finished trials that the study needs. Workers that start trials at one moment may exceed it.
-    :param worker: The attributes that the trials of this worker get, with its name as ``worker``
+    :param objective: The function that runs a trial. A trial that ends by a ``KeyboardInterrupt`` is queued again.
+    :param n_trials: The required number of finished trials. Workers that start trials at the same moment may exceed it.
+    :param worker: The attributes to set for the trials of this worker, with its name as ``worker``
     """
 
     def run(trial: optuna.Trial) -> float:
         try:
             if isinstance(study._storage, BaseHeartbeat):
-                # Optuna's own first heartbeat comes from a thread, before which this process may be killed
+                # Optuna's own first heartbeat comes from a thread, and this process may be killed before it
                 study._storage.record_heartbeat(trial._trial_id)
             for name, value in worker.items():
                 trial.set_user_attr(name, value)
             return objective(trial)
         except KeyboardInterrupt:
-            # Optuna marks the trial as failed and does not retry it
+            # queued here, since Optuna marks the trial as failed and does not repeat it
             failed = study.get_trials()[trial.number]
             study.enqueue_trial(failed.system_attrs.get("fixed_params", {}) | failed.params, failed.user_attrs)
             raise
@@ -157,7 +157,7 @@ def work(study: optuna.Study, objective: Callable[[optuna.Trial], float], n_tria
             storages.fail_stale_trials(study)
         trials = study.get_trials(deepcopy=False)
         n_finished = sum(trial.state in FINISHED for trial in trials)
-        # A trial without a name may have lost its worker before the first heartbeat: it would run for ever.
+        # a trial without a worker's name may have lost its worker before the first heartbeat, and would count for ever
         n_running = sum(trial.state == TrialState.RUNNING and "worker" in trial.user_attrs for trial in trials)
         if n_finished + n_running < n_trials:
             study.optimize(run, n_trials=1, gc_after_trial=True)
@@ -170,9 +170,9 @@ def work(study: optuna.Study, objective: Callable[[optuna.Trial], float], n_tria
 def find_trial(study: optuna.Study, number: int | None = None) -> FrozenTrial:
     """
     :param study: The study
-    :param number: The number of a trial, by default that of the best, of equal trials the first (Optuna returns any)
+    :param number: The number of a trial, by default the first of the best trials (Optuna returns any of them)
     :return: The trial
-    :raises ValueError: if the study has no such trial, or the trial has no parameters yet
+    :raises ValueError: If the study does not have the trial, or the trial has no parameters yet
     """
     trials = study.get_trials(deepcopy=False)
     if number is None and (complete := [trial for trial in trials if trial.state == TrialState.COMPLETE]):

@@ -20,12 +20,12 @@ def run_trial(manager: Any, objective: Callable[[Any, optuna.Trial], float], tri
     """
     Run a trial with its own seed and its own copy of the settings.
 
-    :param manager: The ``ExperimentManager``, which is set up. It is not changed, since the Zoo's threads share it.
+    :param manager: The ``ExperimentManager`` after its setup. It is not changed, since the Zoo's threads share it.
     :param objective: The Zoo's function ``ExperimentManager.objective``
     :param trial: The trial. Its attribute ``seed`` is by default the manager's seed plus its number, with at most 32 bits.
     :return: The mean reward of the last evaluation
-    :raises TrialPruned: if the pruner decides so, or because of an error, which the trial's attribute ``failure`` then has: a
-        ``ValueError`` or ``AssertionError`` in the training, such as a loss that is not finite, or a lack of memory
+    :raises TrialPruned: If the pruner stops the trial, or after an error, which is written to the trial's attribute
+        ``failure``: a ``ValueError`` or ``AssertionError`` in the training, such as a non-finite loss, or a lack of memory
     """
     if "seed" not in trial.user_attrs:
         trial.set_user_attr("seed", (manager.seed + trial.number) % 2**32)
@@ -37,7 +37,7 @@ def run_trial(manager: Any, objective: Callable[[Any, optuna.Trial], float], tri
     try:
         return objective(manager, trial)
     except (optuna.TrialPruned, MemoryError, th.OutOfMemoryError) as error:
-        # the Zoo prunes a trial whose training raises an error, which is then the cause
+        # if the training raises an error, the Zoo prunes the trial with this error as the cause
         reason = error.__cause__ if isinstance(error, optuna.TrialPruned) else error
         if reason is not None:
             trial.set_user_attr("failure", f"{type(reason).__name__}: {reason}")
@@ -49,13 +49,13 @@ def run_trial(manager: Any, objective: Callable[[Any, optuna.Trial], float], tri
 def read_hyperparameters(manager: Any, read: Callable[[Any], Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     Read the settings, and merge the trial of ``--trial-id`` into them: into the settings of its study if ``sweep`` created it,
-    else into those of the file. ``-params`` overrides both. The Zoo itself (rl_zoo3 2.9.2) ignores ``--trial-id 0``, and drops
-    the ``policy_kwargs`` of the settings.
+    else into those of the file. ``-params`` overrides both. The Zoo itself (rl_zoo3 2.9.2) ignores ``--trial-id 0`` and the
+    ``policy_kwargs`` of the settings.
 
     :param manager: The ``ExperimentManager``
     :param read: The Zoo's function ``ExperimentManager.read_hyperparameters``
     :return: The hyperparameters to use and those to save. Both are copies: the Zoo would change the settings of a module.
-    :raises ValueError: if there is no such trial, or it is of another algorithm or environment
+    :raises ValueError: If the trial does not exist, or belongs to another algorithm or environment
     """
     without_trial = copy.copy(manager)
     without_trial.trial_id = None
@@ -69,11 +69,11 @@ def read_hyperparameters(manager: Any, read: Callable[[Any], Any]) -> tuple[dict
         pprint(chosen)
         if unknown := chosen.keys() - inspect.signature(LWMDQN).parameters.keys():
             raise ValueError(
-                f"The study {study.study_name} is of another algorithm: lwm_dqn has no {', '.join(sorted(unknown))}."
+                f"The study {study.study_name} has another algorithm: lwm_dqn has no {', '.join(sorted(unknown))}."
             )
         settings = study.user_attrs.get(SETTINGS, {"env": manager.env_name.gym_id, "hyperparams": hyperparams})
         if settings["env"] != manager.env_name.gym_id:
-            raise ValueError(f"The study {study.study_name} is of {settings['env']}: copy the block that sweep_report writes.")
+            raise ValueError(f"The study {study.study_name} is for {settings['env']}: copy the block of sweep_report.")
         hyperparams = merge(settings["hyperparams"], chosen) | (manager.custom_hyperparams or {})
         if manager.env_kwargs and "env_kwargs" in hyperparams:
             hyperparams["env_kwargs"] = manager.env_kwargs

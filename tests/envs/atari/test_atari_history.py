@@ -20,7 +20,7 @@ def make_game(game: str, **kwargs: Any) -> AtariVecEnv:
 
 
 def follow(env: AtariVecEnv, actions: np.ndarray) -> list[Any]:
-    """:return: all that is seen on the way, but the clock"""
+    """Play the actions, and return all results except for the time."""
     seen = []
     for action in actions:
         observations, rewards, dones, infos = env.step(action)

@@ -37,7 +37,7 @@ def test_another_algorithm_on_atari(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     evaluate.main()
     # length: the settings of the command line; 4 stacked frames and 18 actions: those of the model, or it could not play
     assert {line.split(",")[2] for line in (tmp_path / "games.csv").read_text().splitlines()[1:]} == {"12"}
-    with pytest.raises(ValueError, match=r"--max-episode-steps 9 is of games that native_atari plays, .*leave it out"):
+    with pytest.raises(ValueError, match=r"--max-episode-steps 9 is an option of native_atari, .*leave it out"):
         make_env(evaluate.parse([*arguments, "--max-episode-steps", "9"]), str(run))
 
 
@@ -65,7 +65,7 @@ def test_native_atari_as_in_the_training(wrapper: Any, options: list[str], lengt
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--algo", "ppo", "--eps", "0.1"], "--eps 0.1 is of lwm_dqn: ppo decides by itself"),
+        (["--algo", "ppo", "--eps", "0.1"], "--eps 0.1 is an option of lwm_dqn: leave it out for ppo"),
         (["--eps", "1.5"], "argument --eps: 1.5 must be a share from 0 to 1"),
         (["--eps", "nan"], "argument --eps: nan must be a share from 0 to 1"),
         (["--n-games", "0"], "argument --n-games: 0 is too small, it must be at least 1"),

@@ -27,7 +27,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
 
 
 def press_keys(actions: list[int]) -> Any:
-    """:return: what stands for Gymnasium's window: resets as it does, and takes these actions"""
+    """Return a replacement of Gymnasium's window, with the same resets, which takes these actions."""
 
     def fake(env: Any, fps: int, zoom: float, seed: int, callback: Any) -> None:
         env.reset(seed=seed)
@@ -100,7 +100,7 @@ def test_random_agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def trained(n_channels: int, n_actions: int) -> Any:
-    """:return: what ``load_player`` gives: an agent that shows what it is shown"""
+    """Return a replacement of ``load_player``'s result, with an agent that records its observations."""
 
     class Agent:
         observation_space = play.gym.spaces.Box(0, 255, (n_channels, 84, 84), np.uint8)
@@ -131,7 +131,7 @@ def test_agent_of_the_zoo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 def test_agent_of_another_game(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(play, "load_player", lambda options: (trained(1, 3), "logs/run", True))
-    with pytest.raises(ValueError, match=r"logs/run has learned from .* 3 actions; montezuma_revenge is shown"):
+    with pytest.raises(ValueError, match=r"logs/run has learned from .* 3 actions; montezuma_revenge has"):
         run(monkeypatch, "--agent", "zoo", "-o", tmp_path / "play.json")
 
 

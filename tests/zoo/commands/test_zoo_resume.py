@@ -31,7 +31,7 @@ def run(*arguments: Any) -> None:
 
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """:return: the log folder of a run to its end, with all of its states, and an evaluation"""
+    """Return the log folder of a finished run, with all of its states, and an evaluation."""
     folder = tmp_path_factory.mktemp("zoo")
     hyperparameters = [f"{name}:{value!r}" for name, value in SETTINGS.items()]
     with pytest.MonkeyPatch.context() as patch:
@@ -42,7 +42,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def episodes(folder: Path) -> list[list[str]]:
-    """:return: returns and lengths in the monitor files of a run"""
+    """Return the returns and lengths in the monitor files of a run."""
     files = sorted(folder.glob("*.monitor.csv"))
     assert len(files) == 4
     return [[line.rpartition(",")[0] for line in file.read_text().splitlines()[1:]] for file in files]

@@ -170,8 +170,8 @@ def test_the_same_command_twice_at_once(tmp_path: Path, monkeypatch: pytest.Monk
         (["--seeds", "1", "1"], "--seeds 1 1: they must be different."),
         (["--seeds", "-1"], "argument --seeds: -1 is too small, it must be at least 0"),
         (["--seeds", "1", "--jobs", "0"], "argument --jobs: 0 is too small, it must be at least 1"),
-        (["--seeds", "1", "--seed", "2"], "--seed is of one training: name all seeds with --seeds"),
-        (["--seeds", "1", "--seed=2"], "--seed is of one training: name all seeds with --seeds"),
+        (["--seeds", "1", "--seed", "2"], "--seed is an option of a single training: name all seeds with --seeds"),
+        (["--seeds", "1", "--seed=2"], "--seed is an option of a single training: name all seeds with --seeds"),
     ],
 )
 def test_bad_input(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

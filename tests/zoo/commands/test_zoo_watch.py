@@ -50,7 +50,7 @@ def test_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["--env", "POL-v0", "--fps", "0"], "argument --fps: 0 must be greater than 0"),
         (["--env", "POL-v0", "-n", "0"], "argument -n/--n-timesteps: 0 is too small"),
-        (["--env", "CartPole-v1"], "does not draw itself as text, only as human, rgb_array.*record"),
+        (["--env", "CartPole-v1"], r"cannot be rendered as text \(its render modes: human, rgb_array.*record"),
     ],
 )
 def test_refusals(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

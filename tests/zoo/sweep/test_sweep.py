@@ -126,11 +126,11 @@ def test_a_study_is_resumed_with_more_trials(zoo: Zoo, swept_copy: Path) -> None
         (["--env", "Pendulum-v1"], AssertionError, "The algorithm only supports .*Discrete"),
         (["-params", "n_steps:40"], ValueError, "n_steps=40 must be smaller than unroll=32"),
         (["-params", "buffer_size:10**13"], MemoryError, "Use buffer_size <="),
-        (["-params", "policy_kwargs:'dict(net_arch=[8])'"], ValueError, "instead of Python code: policy_kwargs is a string"),
+        (["-params", "policy_kwargs:'dict(net_arch=[8])'"], ValueError, "without Python code: policy_kwargs is a string"),
         (
             ["-params", "policy_kwargs:dict(activation_fn=th.nn.Tanh)"],
             ValueError,
-            "instead of Python code: .*type",
+            "without Python code: .*type",
         ),
         (["--storage", "study"], ConnectionError, "--storage study cannot be opened"),
     ],

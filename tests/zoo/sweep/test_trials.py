@@ -190,7 +190,7 @@ def test_a_trial_of_a_sweep_has_the_settings_of_its_study(manager: Manager, save
     made = manager(storage=saved, study_name="mine", trial_id=0, env_kwargs={"max_episode_steps": 8})
     assert made.read_hyperparameters()[0]["env_kwargs"] == {"max_episode_steps": 8}
     study.set_user_attr(SETTINGS, {**settings, "env": "POL-4x4-v0"})
-    with pytest.raises(ValueError, match="The study mine is of POL-4x4-v0: copy the block"):
+    with pytest.raises(ValueError, match="The study mine is for POL-4x4-v0: copy the block"):
         made.read_hyperparameters()
 
 
@@ -203,7 +203,7 @@ def test_a_trial_of_another_algorithm(manager: Manager, tmp_path: Path) -> None:
         "one_minus_gamma": optuna.distributions.FloatDistribution(0.1, 0.5),
     }
     study.add_trial(optuna.create_trial(params=params, distributions=distributions, value=1.0))
-    with pytest.raises(ValueError, match="The study dqn is of another algorithm: lwm_dqn has no net_arch"):
+    with pytest.raises(ValueError, match="The study dqn has another algorithm: lwm_dqn has no net_arch"):
         manager(storage=url, study_name="dqn", trial_id=0).read_hyperparameters()
     with pytest.raises(ConnectionError, match=r"other\.db cannot be opened: it does not exist"):
         manager(storage=url.replace("study", "other"), study_name="dqn", trial_id=0).read_hyperparameters()
