@@ -217,12 +217,12 @@ def test_every_model_is_evaluated_once(tmp_path: Path, monkeypatch: pytest.Monke
 
     def score(*arguments: Any) -> dict[str, float]:
         calls.append(arguments)
-        return {"mean_score": -arguments[2] / 10, "standard_deviation": 2.0, "episodes": 128, "minimum": -30}
+        return {"mean_score": -arguments[2] / 10, "standard_deviation": 2.0, "episodes": 1024, "minimum": -30}
 
     monkeypatch.setattr(labyrinth, "score", score)
     first, again = labyrinth.evaluate(cell), labyrinth.evaluate(cell)
     # to the end of the labyrinth's own time, whatever the training's was
-    assert calls == [(cell.run, 128, steps, ["max_episode_steps:1000"], 0.01) for steps in (100, 200)]
+    assert calls == [(cell.run, 1024, steps, ["max_episode_steps:1000"], 0.01) for steps in (100, 200)]
     assert first.mean_steps.tolist() == again.mean_steps.tolist() == [10.0, 20.0]
     assert list(first.columns[:6]) == ["steps", "mean_steps", "standard_deviation", "episodes", "wall_seconds", "kind"]
     assert set(first.torch) == {labyrinth.VERSIONS["torch"]}
