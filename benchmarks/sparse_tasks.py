@@ -37,14 +37,18 @@ class Task(NamedTuple):
 
 TASKS = {
     "MiniGrid-MultiRoom-N4-S5-v0": Task(1_500_000),
-    "MiniGrid-MultiRoom-N7-S4-v0": Task(1_500_000),
+    "MiniGrid-MultiRoom-N7-S4-v0": Task(800_000),
     "MiniGrid-MultiRoom-N7-S8-v0": Task(2_000_000),
-    "MiniGrid-KeyCorridorS3R2-v0": Task(1_200_000),
-    "MiniGrid-KeyCorridorS3R3-v0": Task(2_500_000),
+    "MiniGrid-KeyCorridorS3R2-v0": Task(800_000),
+    "MiniGrid-KeyCorridorS3R3-v0": Task(1_500_000),
     "MiniGrid-KeyCorridorS4R3-v0": Task(10_000_000),
     "MiniGrid-ObstructedMaze-1Dlh-v0": Task(2_000_000),
-    "MiniGrid-DoorKey-8x8-v0": Task(1_000_000),
+    "MiniGrid-DoorKey-8x8-v0": Task(400_000),
     "MiniGrid-MemoryS7-v0": Task(500_000),
+    "MiniGrid-LavaCrossingS9N1-v0": Task(400_000),
+    "MiniGrid-SimpleCrossingS11N5-v0": Task(400_000),
+    "MiniGrid-UnlockPickup-v0": Task(800_000),
+    "MiniGrid-BlockedUnlockPickup-v0": Task(1_500_000),
     "MountainCarContinuous-v0": Task(30_000, interval=5_000),
 }
 # The parts of a training at which tasks of different lengths are averaged

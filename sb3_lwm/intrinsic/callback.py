@@ -18,6 +18,7 @@ from sb3_lwm.common.files import whole_file
 from sb3_lwm.common.finite_guard import FiniteGuard
 from sb3_lwm.common.gru_kernel import say_that_kernel_is_missing
 from sb3_lwm.common.schedules import ScheduleArgument, make_schedule
+from sb3_lwm.intrinsic.critic import IntrinsicCritic
 from sb3_lwm.intrinsic.off_policy import ReplayReward
 from sb3_lwm.intrinsic.on_policy import RolloutReward
 from sb3_lwm.lwm_dqn import LWMDQN
@@ -25,6 +26,8 @@ from sb3_lwm.world_model import LatentWorldModel, WorldModelTrainer
 
 # The chunk of truncated backpropagation through time, unless the rollout is shorter
 CHUNK_LENGTH = 32
+# The parts of the files of :meth:`IntrinsicRewardCallback.save`
+STATE = ("world_model", "optimizer", "encoder_optimizer", "critic", "critic_optimizer")
 # For each model, the start time of the training with an intrinsic reward, and the callback that adds it
 _in_use: "weakref.WeakKeyDictionary[BaseAlgorithm, tuple[float, IntrinsicRewardCallback]]" = weakref.WeakKeyDictionary()
 
@@ -42,9 +45,11 @@ class IntrinsicRewardCallback(BaseCallback):
               intrinsic_reward_scale: lin_0.04
 
     On-policy algorithms (A2C, PPO, TRPO, MaskablePPO, RecurrentPPO): at the end of each rollout the world model predicts the
-    next latent of every transition, with the hidden state carried along from the last rollout. The normalised prediction
-    error is added to the rewards of the rollout, and returns and advantages are computed again. Then the world model is
-    trained on the rollout.
+    next latent of every transition, with the hidden state carried along from the last rollout. The intrinsic reward is the
+    positive part of the normalised prediction error. It has a value function of its own, whose returns continue through the
+    ends of episodes (Burda et al. 2019, section 2.3), since otherwise an agent may learn to end its episodes, or never to end
+    them. The advantages of the intrinsic reward, times the scale, are added to those of the rollout; its rewards and returns
+    remain those of the environment. Then the world model is trained on the rollout.
 
     Off-policy algorithms (DQN, QRDQN, SAC, TD3, TQC): each sampled batch gets the intrinsic reward of the present world
     model, whose hidden state is warmed up over the transitions before; the world model is trained on the same transitions.
@@ -53,14 +58,15 @@ class IntrinsicRewardCallback(BaseCallback):
     ``rollout/ep_rew_mean`` remains the return of the environment; the scalars of the world model are logged under
     ``world_model/``. :class:`~sb3_lwm.LWMDQN` has its own world model and does not accept this callback.
 
-    :param intrinsic_reward_scale: The factor of the normalised prediction error: a number, ``"lin_0.04"`` for one that falls
+    :param intrinsic_reward_scale: The factor of the intrinsic reward: a number, ``"lin_0.04"`` for one that falls
         linearly to 0, or a function of the progress remaining (from 1 to 0)
     :param intrinsic_reward_fraction: The fraction of the training over which a linear scale falls to 0
     :param intrinsic_reward_clip: The bound of the normalised prediction error, in standard deviations; None for no clipping
     :param intrinsic_reward_momentum: The momentum of the running mean and standard deviation of the prediction error
     :param intrinsic_reward_normalizer: ``"moving"`` (LWM) divides by the present standard deviation of the prediction error,
         ``"long-run"`` by the average over the whole training, so that the reward shrinks with the errors
-    :param learning_rate: The learning rate of the world model
+    :param gamma: The discount factor of the intrinsic reward (on-policy)
+    :param learning_rate: The learning rate of the world model, and of the value function of the intrinsic reward
     :param n_passes: The number of passes of the world model over each rollout (on-policy)
     :param chunk_length: The number of steps of truncated backpropagation through time (on-policy); None for 32, or the
         length of the rollout if it is shorter
@@ -89,6 +95,7 @@ class IntrinsicRewardCallback(BaseCallback):
         intrinsic_reward_clip: float | None = 5.0,
         intrinsic_reward_momentum: float = 0.99,
         intrinsic_reward_normalizer: str = "moving",
+        gamma: float = 0.99,
         learning_rate: float = 5e-4,
         n_passes: int = 2,
         chunk_length: int | None = None,
@@ -115,6 +122,9 @@ class IntrinsicRewardCallback(BaseCallback):
         ):
             if not isinstance(value, int) or value < lowest:
                 raise ValueError(f"{name}={value!r}: it must be an integer >= {lowest}.")
+        if not 0.0 <= gamma < 1.0:
+            raise ValueError(f"gamma={gamma}: it must be in [0, 1), since intrinsic returns do not end with an episode.")
+        self.gamma = gamma
         self.learning_rate = learning_rate
         self.n_passes = n_passes
         self.chunk_length = chunk_length
@@ -133,8 +143,9 @@ class IntrinsicRewardCallback(BaseCallback):
         }
         self.save_path = None if save_path is None else Path(save_path)
         self.save_freq = save_freq
-        # None until a training starts
+        # None until a training starts; off-policy algorithms have no critic of their own for the intrinsic reward
         self.trainer: WorldModelTrainer | None = None
+        self.critic: IntrinsicCritic | None = None
         self._reward: RolloutReward | ReplayReward | None = None
         self._loaded: dict[str, Any] | None = None
         # the state of the callback's own generator, which leaves the random numbers of the algorithm unchanged
@@ -152,6 +163,7 @@ class IntrinsicRewardCallback(BaseCallback):
         with self._own_random_numbers():
             if self.trainer is None:
                 self.trainer = self._make_trainer()
+                self.critic = self._make_critic(self.trainer)
             if self._loaded is not None:
                 self._set_state(self._loaded)
             if self._reward is None or self._reward.model is not self.model:
@@ -188,7 +200,8 @@ class IntrinsicRewardCallback(BaseCallback):
             "flatten_images": issubclass(model.policy.features_extractor_class, FlattenExtractor),
             "normalize_images": model.policy.normalize_images,
         }
-        kwargs = {**images, **self.world_model_kwargs}
+        forgetting = {"intrinsic_reward_forgets_start": isinstance(model, OnPolicyAlgorithm)}
+        kwargs = {**images, **forgetting, **self.world_model_kwargs}
         world_model = LatentWorldModel(model.observation_space, action_space, **kwargs).to(model.device)
         encoder_parameters = [*world_model.encoder.parameters(), *world_model.objectives.parameters()]
         trains_encoder = bool(world_model.encoder_objectives())
@@ -200,6 +213,13 @@ class IntrinsicRewardCallback(BaseCallback):
             FiniteGuard(lambda: f"(Step {self.num_timesteps} of {type(self.model).__name__}, in IntrinsicRewardCallback.)"),
         )
 
+    def _make_critic(self, trainer: WorldModelTrainer) -> IntrinsicCritic | None:
+        """Build the value function of the intrinsic reward, which on-policy algorithms need."""
+        if not isinstance(self.model, OnPolicyAlgorithm):
+            return None
+        latent_size = trainer.world_model.latent_size
+        return IntrinsicCritic(latent_size, self.gamma, self.learning_rate, trainer.finite_guard).to(self.model.device)
+
     def _make_reward(self, trainer: WorldModelTrainer) -> RolloutReward | ReplayReward:
         """Make the object that adds the rewards in an algorithm of this kind."""
         if isinstance(self.model, OnPolicyAlgorithm):
@@ -210,7 +230,8 @@ class IntrinsicRewardCallback(BaseCallback):
                     "out."
                 )
             chunk_length = self.chunk_length or min(CHUNK_LENGTH, n_steps)
-            return RolloutReward(self.model, trainer, self.n_passes, chunk_length, self.encoder_updates)
+            assert self.critic is not None
+            return RolloutReward(self.model, trainer, self.critic, self.n_passes, chunk_length, self.encoder_updates)
         assert isinstance(self.model, OffPolicyAlgorithm)
         return ReplayReward(self.model, trainer, self.warm_up, self.update_interval, self._scale)
 
@@ -260,7 +281,8 @@ class IntrinsicRewardCallback(BaseCallback):
 
     def save(self, path: str | Path) -> None:
         """
-        Write the weights of the world model, its optimizers and the statistics of its errors.
+        Write the weights of the world model and of the value function of the intrinsic reward, their optimizers and the
+        statistics of the prediction errors.
 
         :param path: The file to write, usually ``*.pth``
         :raises ValueError: If no training has started yet
@@ -279,7 +301,7 @@ class IntrinsicRewardCallback(BaseCallback):
         """
         try:
             state = th.load(path, map_location="cpu", weights_only=True)
-            self._loaded = {name: state[name] for name in ("world_model", "optimizer", "encoder_optimizer")}
+            self._loaded = {name: state[name] for name in STATE}
         except FileNotFoundError:
             raise
         except Exception as error:
@@ -290,12 +312,15 @@ class IntrinsicRewardCallback(BaseCallback):
     def _get_state(self) -> dict[str, Any]:
         """Return the data that :meth:`save` writes."""
         assert self.trainer is not None
-        encoder_optimizer = self.trainer.encoder_optimizer
-        return {
-            "world_model": self.trainer.world_model.state_dict(),
-            "optimizer": self.trainer.optimizer.state_dict(),
-            "encoder_optimizer": None if encoder_optimizer is None else encoder_optimizer.state_dict(),
+        trainer, critic = self.trainer, self.critic
+        parts: dict[str, Any] = {
+            "world_model": trainer.world_model,
+            "optimizer": trainer.optimizer,
+            "encoder_optimizer": trainer.encoder_optimizer,
+            "critic": critic,
+            "critic_optimizer": None if critic is None else critic.optimizer,
         }
+        return {name: None if part is None else part.state_dict() for name, part in parts.items()}
 
     def _set_state(self, state: dict[str, Any]) -> None:
         """Restore the data that :meth:`save` has written."""
@@ -308,3 +333,7 @@ class IntrinsicRewardCallback(BaseCallback):
         self.trainer.optimizer.load_state_dict(state["optimizer"])
         if self.trainer.encoder_optimizer is not None and state["encoder_optimizer"] is not None:
             self.trainer.encoder_optimizer.load_state_dict(state["encoder_optimizer"])
+        # the file of an off-policy algorithm has no critic
+        if self.critic is not None and state["critic"] is not None:
+            self.critic.load_state_dict(state["critic"])
+            self.critic.optimizer.load_state_dict(state["critic_optimizer"])

@@ -1,4 +1,4 @@
-"""The intrinsic reward of on-policy algorithms: it is added to each rollout before the policy learns from it."""
+"""The intrinsic reward of on-policy algorithms: its advantages are added to those of each rollout."""
 
 from typing import Any
 
@@ -6,30 +6,38 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.utils import obs_as_tensor
 
 from sb3_lwm.common.type_aliases import Observations, SequenceSamples, Transitions, map_observations
 from sb3_lwm.common.windows import Stretches, episode_stretches
+from sb3_lwm.intrinsic.critic import IntrinsicCritic, continuing_advantages
 from sb3_lwm.world_model import WorldModelTrainer
 
 
 class RolloutReward:
     """
-    Adds the intrinsic reward to the rollouts of A2C, PPO, TRPO, MaskablePPO and RecurrentPPO, and trains the world model on
-    them.
+    Adds the advantages of the intrinsic reward to the rollouts of A2C, PPO, TRPO, MaskablePPO and RecurrentPPO, and trains the
+    world model and the value function of the intrinsic reward on them.
 
     :param model: The algorithm
     :param trainer: The trainer of the world model
+    :param critic: The value function of the intrinsic reward
     :param n_passes: The number of passes of the world model over each rollout
     :param chunk_length: The number of steps of truncated backpropagation through time
     :param encoder_updates: The number of updates of the encoder of images after each rollout
     """
 
     def __init__(
-        self, model: OnPolicyAlgorithm, trainer: WorldModelTrainer, n_passes: int, chunk_length: int, encoder_updates: int
+        self,
+        model: OnPolicyAlgorithm,
+        trainer: WorldModelTrainer,
+        critic: IntrinsicCritic,
+        n_passes: int,
+        chunk_length: int,
+        encoder_updates: int,
     ) -> None:
         self.model = model
         self.trainer = trainer
+        self.critic = critic
         self.world_model = trainer.world_model
         self.n_passes = n_passes
         self.chunk_length = chunk_length
@@ -57,12 +65,12 @@ class RolloutReward:
 
     def on_rollout_end(self, scale: float) -> None:
         """
-        Add the intrinsic reward to the rewards of the rollout (which contain the bootstrap of time-outs), compute returns and
-        advantages again, and train the world model.
+        Add the advantages of the intrinsic reward to those of the rollout, and train the world model and the value function of
+        the intrinsic reward. The rewards and returns of the rollout remain those of the environment.
 
-        :param scale: The factor of the normalised prediction errors
+        :param scale: The factor of the advantages of the intrinsic reward
         """
-        transitions, counted, observations = self._read_rollout()
+        transitions, counted, observations, last_latents = self._read_rollout()
         chunks = range(0, len(counted), self.chunk_length)
         parts = [Transitions(*(part[start : start + self.chunk_length] for part in transitions)) for start in chunks]
         hiddens, errors = [], []
@@ -72,22 +80,43 @@ class RolloutReward:
                 part_errors, _, self.hidden = self.world_model.transition_errors(part, self.hidden)
                 errors.append(part_errors)
             self.world_model.normalizer.update(th.cat(errors), counted)
-            rewards = scale * self.world_model.normalizer(th.cat(errors)).masked_fill(~counted, 0.0)
-        self._add_to_rollout(rewards.cpu().numpy())
+            rewards = self._rewards(th.cat(errors), counted)
+        self._add_advantages(rewards, th.cat((transitions.latents, last_latents)), scale)
         for _ in range(self.n_passes):
             for start, part, hidden in zip(chunks, parts, hiddens, strict=True):
                 _, losses, _ = self.world_model.transition_errors(part, hidden)
                 self.trainer.update_predictor(losses, counted[start : start + self.chunk_length])
         self._update_encoder(observations)
-        self.trainer.note_intrinsic_rewards(rewards)
 
-    def _read_rollout(self) -> tuple[Transitions, th.Tensor, Observations]:
-        """Return the (T, B) transitions of the rollout, whether each next observation is known, and the observations."""
+    def _add_advantages(self, rewards: th.Tensor, latents: th.Tensor, scale: float) -> None:
+        """Add the advantages of (T, B) rewards to the rollout, and train the values of the (T + 1, B, Z) latents."""
+        buffer: Any = self.model.rollout_buffer
+        with th.no_grad():
+            values = self.critic(latents)
+            advantages = continuing_advantages(rewards, values, self.critic.gamma, self.model.gae_lambda)
+        buffer.advantages += scale * advantages.cpu().numpy()
+        returns = advantages + values[:-1]
+        self.trainer.scalars["critic_loss"] = self.critic.learn(latents[:-1].flatten(0, 1), returns.flatten())
+        self.trainer.scalars["advantage_std"] = advantages.std(correction=0)
+
+    def _rewards(self, errors: th.Tensor, counted: th.Tensor) -> th.Tensor:
+        """Return the (T, B) intrinsic rewards."""
+        # Errors below the average say nothing about novelty: they are noise, most of the errors are among them, and the sum of
+        # their negative rewards would hide the few errors that matter.
+        rewards = self.world_model.normalizer(errors).clamp(min=0.0).masked_fill(~counted, 0.0)
+        self.trainer.note_intrinsic_rewards(rewards)
+        # Returns that never end contain the same multiple of the mean for every policy, which the values need not learn.
+        mean = rewards.sum() / counted.sum().clamp(min=1)
+        return (rewards - mean).masked_fill(~counted, 0.0)
+
+    def _read_rollout(self) -> tuple[Transitions, th.Tensor, Observations, th.Tensor]:
+        """Return transitions, whether each next observation is known, observations, and the latents after the last step."""
         buffer, device = self.model.rollout_buffer, self.model.device
         observations = map_observations(lambda part: th.as_tensor(part, device=device), buffer.observations)
         self.world_model.encoder.update_statistics(map_observations(lambda part: part.flatten(0, 1), observations))
         latents = self.world_model.encode(observations)
-        next_latents = th.cat((latents[1:], self._encode_last(self.model._last_obs)))
+        last_latents = self._encode_last(self.model._last_obs)
+        next_latents = th.cat((latents[1:], last_latents))
         counted = th.ones(latents.shape[:2], dtype=th.bool, device=device)
         places = [place for place, final in self._finals.items() if final is not None]
         if places:
@@ -99,7 +128,7 @@ class RolloutReward:
         if isinstance(self.model.action_space, spaces.Discrete):
             actions = actions[..., 0].long()
         starts = th.as_tensor(buffer.episode_starts, device=device).bool()
-        return Transitions(latents, actions, starts, next_latents), counted, observations
+        return Transitions(latents, actions, starts, next_latents), counted, observations, last_latents
 
     def _encode_last(self, observations: Any) -> th.Tensor:
         """Return the (1, B, Z) latents of (B, ...) observations in the shapes of the environments."""
@@ -111,20 +140,6 @@ class RolloutReward:
         if isinstance(observations, dict):
             return self.world_model.encode({key: as_tensor(observations[key], shape) for key, shape in shapes.items()})
         return self.world_model.encode(as_tensor(observations, shapes))
-
-    def _add_to_rollout(self, rewards: np.ndarray) -> None:
-        """Add (T, B) rewards to the rollout, and compute its returns and advantages again."""
-        model: Any = self.model
-        model.rollout_buffer.rewards += rewards
-        observations = obs_as_tensor(model._last_obs, model.device)
-        with th.no_grad():
-            # not taken from the locals of collect_rollouts, which do not contain these values in every algorithm
-            if hasattr(model, "_last_lstm_states"):
-                starts = th.as_tensor(model._last_episode_starts, dtype=th.float32, device=model.device)
-                values = model.policy.predict_values(observations, model._last_lstm_states.vf, starts)
-            else:
-                values = model.policy.predict_values(observations)
-        model.rollout_buffer.compute_returns_and_advantage(last_values=values, dones=model._last_episode_starts)
 
     def _update_encoder(self, observations: Observations) -> None:
         """Train the encoder of images, if there are windows of the rollout that lie within one episode."""

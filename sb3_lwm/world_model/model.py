@@ -40,6 +40,7 @@ class LatentWorldModel(nn.Module):
         ``"cpc"``, or ``"random"``, which leaves it untrained
     :param intrinsic_reward_normalizer: The average of the error's standard deviation, ``"moving"`` (LWM) or ``"long-run"``,
         see :class:`IntrinsicRewardNormalizer`
+    :param intrinsic_reward_forgets_start: Whether the large errors of an untrained world model are soon forgotten, see there
     :param image_latent_size: The size of an image's embedding
     :param predictor_kwargs: The keyword arguments of the :class:`LatentPredictor`, by default the sizes of the paper
     :param encoder_objective_kwargs: The keyword arguments of the objective, such as ``batch_size`` and ``sequence_length``
@@ -63,6 +64,7 @@ class LatentWorldModel(nn.Module):
         intrinsic_reward_momentum: float,
         encoder_objective: str,
         intrinsic_reward_normalizer: str = "moving",
+        intrinsic_reward_forgets_start: bool = False,
         image_latent_size: int = 32,
         predictor_kwargs: Mapping[str, Any] | None = None,
         encoder_objective_kwargs: Mapping[str, Any] | None = None,
@@ -92,7 +94,11 @@ class LatentWorldModel(nn.Module):
             **{**defaults, **(predictor_kwargs or {})},
         )
         self.normalizer = IntrinsicRewardNormalizer(
-            intrinsic_reward_scale, intrinsic_reward_clip, intrinsic_reward_momentum, intrinsic_reward_normalizer
+            intrinsic_reward_scale,
+            intrinsic_reward_clip,
+            intrinsic_reward_momentum,
+            intrinsic_reward_normalizer,
+            intrinsic_reward_forgets_start,
         )
         # with the pretraining; as buffers, so that a loaded model is not pretrained again; float like SB3's other weights
         self.register_buffer("n_updates", th.zeros(()))

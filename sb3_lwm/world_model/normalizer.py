@@ -23,6 +23,9 @@ class IntrinsicRewardNormalizer(nn.Module):
     :param clip: The bound of the normalised errors, in standard deviations; None for no clipping
     :param momentum: The weight of the old average, in [0, 1)
     :param kind: The average of the standard deviation, ``"moving"`` or ``"long-run"``
+    :param forgets_start: Whether the ``n``-th batch weighs at least ``2 / (n + 1)``, so that the large errors of an untrained
+        world model, which the momentum alone would keep for many batches, are soon forgotten (polynomial-decay averaging,
+        Shamir and Zhang 2013, with eta = 1)
     :raises ValueError: If the kind does not exist
     """
 
@@ -31,7 +34,9 @@ class IntrinsicRewardNormalizer(nn.Module):
     initialized: th.Tensor
     n_batches: th.Tensor
 
-    def __init__(self, scale: float, clip: float | None, momentum: float, kind: str = "moving") -> None:
+    def __init__(
+        self, scale: float, clip: float | None, momentum: float, kind: str = "moving", forgets_start: bool = False
+    ) -> None:
         super().__init__()
         if kind not in NORMALIZERS:
             raise ValueError(f"intrinsic_reward_normalizer={kind!r}: use one of {', '.join(map(repr, NORMALIZERS))}.")
@@ -39,11 +44,12 @@ class IntrinsicRewardNormalizer(nn.Module):
         self.clip = clip
         self.momentum = momentum
         self.is_long_run = kind == "long-run"
+        self.forgets_start = forgets_start
         self.register_buffer("mean", th.zeros(()))
         self.register_buffer("std", th.ones(()))
         # 1 after the first batch; float like SB3's other weights
         self.register_buffer("initialized", th.zeros(()))
-        if self.is_long_run:
+        if self.is_long_run or forgets_start:
             self.register_buffer("n_batches", th.zeros(()))
 
     def update(self, errors: th.Tensor, counted: th.Tensor | None = None) -> None:
@@ -61,9 +67,12 @@ class IntrinsicRewardNormalizer(nn.Module):
         momentum = self.momentum * self.initialized
         is_batch = (count > 1.0).to(self.initialized.dtype)
         weight = is_batch * (1.0 - momentum)
+        if self.is_long_run or self.forgets_start:
+            self.n_batches += is_batch
+        if self.forgets_start:
+            weight = th.maximum(weight, is_batch * 2.0 / (self.n_batches + 1.0).clamp(min=2.0))
         self.mean.lerp_(mean, weight)
         if self.is_long_run:
-            self.n_batches += is_batch
             weight = is_batch / self.n_batches.clamp(min=1.0)
         self.std.lerp_(variance.sqrt(), weight)
         self.initialized.clamp_(min=is_batch)
@@ -71,7 +80,7 @@ class IntrinsicRewardNormalizer(nn.Module):
     def restart(self) -> None:
         """Replace the averages by those of the next batch, as for the first batch."""
         self.initialized.zero_()
-        if self.is_long_run:
+        if self.is_long_run or self.forgets_start:
             self.n_batches.zero_()
 
     def forward(self, errors: th.Tensor) -> th.Tensor:
