@@ -205,6 +205,21 @@ def test_saved_weights_are_taken_up_again(algorithm: Any, kwargs: dict[str, Any]
     assert loaded.trainer is not None and loaded.trainer.world_model.n_updates > n_updates
 
 
+def test_the_value_function_of_the_intrinsic_reward_is_saved_and_loaded(tmp_path: Path) -> None:
+    bonus = callback()
+    make(PPO, "MlpPolicy", envs(), PPO_KWARGS).learn(40, callback=bonus)
+    bonus.save(tmp_path / "world_model.pth")
+    loaded, other = callback(), callback()
+    loaded.load(tmp_path / "world_model.pth")
+    for each in (loaded, other):
+        each.init_callback(make(PPO, "MlpPolicy", envs(), PPO_KWARGS))
+        each.on_training_start({}, {})
+    assert bonus.critic is not None and loaded.critic is not None and other.critic is not None
+    values = [critic(th.ones(3)).item() for critic in (bonus.critic, loaded.critic, other.critic)]
+    assert values[0] == values[1] != values[2]
+    assert len(loaded.critic.optimizer.state_dict()["state"]) > 0
+
+
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.pth"
     th.save({"weights": 1}, path)
@@ -267,6 +282,7 @@ def test_the_scale_is_a_number_a_text_or_a_schedule(value: Any, progress: float,
         ({"chunk_length": 0}, "chunk_length=0"),
         ({"warm_up": 1.5}, "warm_up=1.5"),
         ({"update_interval": 0}, "update_interval=0"),
+        ({"gamma": 1.0}, "gamma=1.0"),
     ],
 )
 def test_arguments_that_cannot_work_are_refused(kwargs: dict[str, Any], message: str) -> None:

@@ -47,6 +47,20 @@ def test_the_long_run_deviation_is_the_mean_over_all_batches() -> None:
     assert normalizer.std.item() == pytest.approx(2**0.5)
 
 
+def test_the_start_is_forgotten_by_weights_of_two_in_n_plus_one() -> None:
+    normalizer = IntrinsicRewardNormalizer(1.0, None, 0.5, forgets_start=True)
+    means = []
+    for value in (8.0, 2.0, 4.0, 0.0):
+        normalizer.update(th.tensor([value - 1.0, value + 1.0]))
+        means.append(normalizer.mean.item())
+    # weights 1, 2/3, 2/4, and then 1 - momentum = 1/2, which is more than 2/5
+    assert means == pytest.approx([8.0, 4.0, 4.0, 2.0])
+    assert normalizer.std.item() == pytest.approx(2.0**0.5)
+    normalizer.restart()
+    normalizer.update(th.tensor([5.0, 7.0]))
+    assert normalizer.mean.item() == pytest.approx(6.0)
+
+
 def test_the_long_run_deviation_passes_over_a_batch_of_one() -> None:
     normalizer = IntrinsicRewardNormalizer(1.0, None, 0.5, "long-run")
     normalizer.update(th.tensor([0.0, 2.0]))
