@@ -1,5 +1,5 @@
 """
-The documentation's tables of labyrinth results, made from their CSVs alone::
+The documentation's tables of results, made from their CSVs alone::
 
     python benchmarks/results_tables.py
 """
@@ -95,6 +95,50 @@ def burn_in_table() -> pd.DataFrame:
     return labelled.sort_values("up to step", kind="stable")
 
 
+def more_updates_table() -> pd.DataFrame:
+    """Return the table of trainings with twice the updates: the last evaluation of each seed, and the minutes."""
+    results = read_result("labyrinth_more_updates")
+    results = results.assign(length=results.groupby(["size", "seed", "settings"]).steps.transform("max"))
+    who = ["size", "settings", "length"]
+    last = results[(results.kind == "evaluation") & (results.steps == results.length)]
+    numbers = last.sort_values("seed").groupby(who).mean_steps.agg(lambda steps: " ".join(map(write_steps, steps)))
+    minutes = results[results.kind == "training"].groupby([*who, "seed"]).wall_seconds.max() / 60
+    table = pd.DataFrame({"steps of an episode": numbers, "minutes": minutes.groupby(who).agg(write_range)}).reset_index()
+    frequency = table.settings.map(lambda text: "every 2 steps" if "train_freq:2" in text else "every 4 steps")
+    lengths = table.length.map(lambda steps: f"{steps / 1e6:g} million steps, an update ") + frequency
+    return table.drop(columns=who).assign(size=table["size"].map("{0}x{0}".format), training=lengths)[
+        ["size", "training", "steps of an episode", "minutes"]
+    ]
+
+
+def sparse_table(results: pd.DataFrame) -> pd.DataFrame:
+    """
+    :param results: The rows of a CSV of ``sparse_tasks.py``
+    :return: A row for each task and agent, with one number for each seed, in their order: the thousands of steps by which 90 %
+        of the episodes of an interval had succeeded, and the mean return and the success rate of the last interval
+    """
+    results = results.sort_values(["task", "agent", "seed", "steps"], kind="stable")
+    who = ["task", "agent", "total_steps"]
+    found = results[results.success >= 0.9].groupby([*who, "seed"]).steps.min() / 1000
+    last = results.groupby([*who, "seed"]).last()
+    columns = {
+        "0.9 by (thousand steps)": found.reindex(last.index).map("{:.0f}".format, na_action="ignore").fillna("never"),
+        "return at the end": last.mean_return.map("{:.2f}".format),
+        "success at the end": last.success.map("{:.2f}".format),
+    }
+    table = pd.DataFrame({name: values.groupby(who).agg(" ".join) for name, values in columns.items()})
+    table["minutes of CPU time"] = (last.cpu_seconds / 60).groupby(who).agg(write_range)
+    table = table.reset_index()
+    table["task"] = table.task.str.removeprefix("MiniGrid-").str.removesuffix("-v0")
+    return table.assign(total_steps=table.total_steps // 1000).rename(columns={"total_steps": "thousand steps"})
+
+
+def write_range(values: pd.Series) -> str:
+    """Return the smallest and the largest number, without decimals."""
+    low, high = f"{values.min():.0f}", f"{values.max():.0f}"
+    return low if low == high else f"{low} to {high}"
+
+
 def make_tables() -> dict[str, str]:
     """Return the content of each file in ``docs/results``, a table in Markdown."""
     early = training_table(read_result("labyrinth_3x3"))
@@ -105,6 +149,8 @@ def make_tables() -> dict[str, str]:
         "ablations.md": course_table(read_result("ablations")),
         "burn_in.md": burn_in_table(),
         "labyrinth_3x3.md": label_rows(early, agents),
+        "minigrid.md": sparse_table(read_result("minigrid")),
+        "more_updates.md": more_updates_table(),
         "long_episodes.md": label_rows(long, long["size"].map("{0}x{0}".format)),
     }
     return {name: to_markdown(table) + "\n" for name, table in tables.items()}

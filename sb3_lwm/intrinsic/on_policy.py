@@ -96,8 +96,8 @@ class RolloutReward:
             advantages = continuing_advantages(rewards, values, self.critic.gamma, self.model.gae_lambda)
         buffer.advantages += scale * advantages.cpu().numpy()
         returns = advantages + values[:-1]
-        self.trainer.scalars["critic_loss"] = self.critic.learn(latents[:-1].flatten(0, 1), returns.flatten())
-        self.trainer.scalars["advantage_std"] = advantages.std(correction=0)
+        self.trainer.scalars["intrinsic_value_loss"] = self.critic.learn(latents[:-1].flatten(0, 1), returns.flatten())
+        self.trainer.scalars["intrinsic_advantage_std"] = advantages.std(correction=0)
 
     def _rewards(self, errors: th.Tensor, counted: th.Tensor) -> th.Tensor:
         """Return the (T, B) intrinsic rewards."""
