@@ -59,15 +59,16 @@ def learning_curve(run: Path, interval: int, last: int) -> pd.DataFrame:
     return curve.rename_axis("steps").reset_index().assign(kind="training")
 
 
-def evaluate(cell: Cell) -> pd.DataFrame:
+def evaluate(cell: Cell, every: int) -> pd.DataFrame:
     """
     :param cell: A finished training
-    :return: A row for each of its models; the rows are saved beside the models, so that none is evaluated twice
+    :param every: The number of steps between two models that are evaluated
+    :return: A row for each of these models; the rows are saved beside the models, so that none is evaluated twice
     """
     path = cell.run / "evaluations.csv"
     rows = pd.read_csv(path).to_dict("records") if path.exists() else []
     for steps in cell.checkpoints():
-        if steps in [row["steps"] for row in rows]:
+        if steps % every or steps in [row["steps"] for row in rows]:
             continue
         begin = time.monotonic()
         # with the time limit of the evaluation, since that of the training may be shorter
@@ -114,6 +115,9 @@ def parse(
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102], help="The seeds of the trainings")
     parser.add_argument("--steps", type=int, default=1_000_000, help="The number of steps of a training")
     parser.add_argument("--interval", type=int, default=100_000, help="The number of steps between two rows")
+    parser.add_argument(
+        "--evaluate-every", type=int, help="The number of steps between two evaluations, by default --interval"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="The number of parallel trainings")
     parser.add_argument("--conf-file", help="The settings, see the Zoo's --conf-file")
     parser.add_argument("--params", nargs="+", default=[], help="Changes of the settings, see the Zoo's -params")
@@ -126,6 +130,12 @@ def parse(
     if options.interval < 1 or options.steps < 1 or options.steps % options.interval:
         parser.error(
             f"--steps {options.steps} --interval {options.interval}: a training must have one or more whole intervals."
+        )
+    options.evaluate_every = options.evaluate_every or options.interval
+    if options.evaluate_every % options.interval or options.steps % options.evaluate_every:
+        parser.error(
+            f"--evaluate-every {options.evaluate_every}: it must be a multiple of --interval {options.interval}, and --steps "
+            f"{options.steps} a multiple of it."
         )
     for name in ("sizes", "agents", "seeds"):
         if len(set(given := getattr(options, name))) < len(given):
@@ -146,15 +156,16 @@ def bound_rows(options: argparse.Namespace) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def trained_rows(cell: Cell) -> pd.DataFrame:
+def trained_rows(cell: Cell, every: int) -> pd.DataFrame:
     """
     :param cell: A finished training
+    :param every: The number of steps between two models that are evaluated
     :return: The rows of its learning curve and of the evaluations of its models
     """
     curve = learning_curve(cell.run, cell.interval, cell.steps).assign(**cell.versions())
     columns = {"size": cell.size, "agent": cell.name, "seed": cell.seed, "settings": cell.settings}
     # in a short training no episode may have ended
-    return pd.concat([part for part in (curve, evaluate(cell)) if len(part) > 0]).assign(**columns)
+    return pd.concat([part for part in (curve, evaluate(cell, every)) if len(part) > 0]).assign(**columns)
 
 
 def main(
@@ -180,7 +191,8 @@ def main(
     if interruptions:
         raise SystemExit("Interrupted; the same command continues.")
     finished = [cell for cell in cells if cell.is_finished()]
-    parts = [trained_rows(cell) for cell in tqdm(finished, desc="Evaluating", unit="training", disable=None)]
+    evaluated = tqdm(finished, desc="Evaluating", unit="training", disable=None)
+    parts = [trained_rows(cell, options.evaluate_every) for cell in evaluated]
     if tables := [part for part in (bound_rows(options), *parts) if len(part) > 0]:
         results = pd.concat(tables, ignore_index=True)
         write(add_to(options.output, results, [*BOUNDS, *agents]), options.output)

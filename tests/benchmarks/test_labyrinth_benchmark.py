@@ -124,7 +124,7 @@ def test_finished_trainings_are_written_when_another_failed(tmp_path: Path, monk
     monkeypatch.setattr(labyrinth, "handle_interruptions", lambda handler: None)
     monkeypatch.setattr(labyrinth, "train_all", lambda cells, options, interruptions: ["The training of b failed."])
     row = {"size": 3, "agent": "no-world-model", "kind": "evaluation", "mean_steps": 20.0}
-    monkeypatch.setattr(labyrinth, "trained_rows", lambda cell: pd.DataFrame([{**row, "seed": cell.seed}]))
+    monkeypatch.setattr(labyrinth, "trained_rows", lambda cell, every: pd.DataFrame([{**row, "seed": cell.seed}]))
     given = ["--runs", str(tmp_path), "--output", str(tmp_path / "out.csv"), *SHORT_TRAINING, "--sizes", "3"]
     options = parse(tmp_path, *SHORT_TRAINING)
     Training(make_cell(options), [100, 200], 0)
@@ -220,10 +220,11 @@ def test_every_model_is_evaluated_once(tmp_path: Path, monkeypatch: pytest.Monke
         return {"mean_score": -arguments[2] / 10, "standard_deviation": 2.0, "episodes": 1024, "minimum": -30}
 
     monkeypatch.setattr(labyrinth, "score", score)
-    first, again = labyrinth.evaluate(cell), labyrinth.evaluate(cell)
+    assert labyrinth.evaluate(cell, 200).steps.tolist() == [200]
+    first, again = labyrinth.evaluate(cell, 100), labyrinth.evaluate(cell, 100)
     # to the end of the labyrinth's own time, whatever the training's was
-    assert calls == [(cell.run, 1024, steps, ["max_episode_steps:1000"], 0.01) for steps in (100, 200)]
-    assert first.mean_steps.tolist() == again.mean_steps.tolist() == [10.0, 20.0]
+    assert calls == [(cell.run, 1024, steps, ["max_episode_steps:1000"], 0.01) for steps in (200, 100)]
+    assert first.mean_steps.tolist() == again.mean_steps.tolist() == [20.0, 10.0]
     assert list(first.columns[:6]) == ["steps", "mean_steps", "standard_deviation", "episodes", "wall_seconds", "kind"]
     assert set(first.torch) == {labyrinth.VERSIONS["torch"]}
 
@@ -234,6 +235,8 @@ def test_every_model_is_evaluated_once(tmp_path: Path, monkeypatch: pytest.Monke
         ["--jobs", "0"],
         ["--steps", "150", "--interval", "100"],
         ["--steps", "0"],
+        ["--evaluate-every", "150000"],
+        ["--evaluate-every", "300000"],
         ["--sizes", "9"],
         ["--seeds", "1", "1"],
         ["--agents", "no-world-model", "no-world-model"],
