@@ -96,19 +96,13 @@ def burn_in_table() -> pd.DataFrame:
 
 
 def more_updates_table() -> pd.DataFrame:
-    """Return the table of trainings with twice the updates: the last evaluation of each seed, and the minutes."""
-    results = read_result("labyrinth_more_updates")
-    results = results.assign(length=results.groupby(["size", "seed", "settings"]).steps.transform("max"))
-    who = ["size", "settings", "length"]
-    last = results[(results.kind == "evaluation") & (results.steps == results.length)]
-    numbers = last.sort_values("seed").groupby(who).mean_steps.agg(lambda steps: " ".join(map(write_steps, steps)))
-    minutes = results[results.kind == "training"].groupby([*who, "seed"]).wall_seconds.max() / 60
-    table = pd.DataFrame({"steps of an episode": numbers, "minutes": minutes.groupby(who).agg(write_range)}).reset_index()
-    frequency = table.settings.map(lambda text: "every 2 steps" if "train_freq:2" in text else "every 4 steps")
-    lengths = table.length.map(lambda steps: f"{steps / 1e6:g} million steps, an update ") + frequency
-    return table.drop(columns=who).assign(size=table["size"].map("{0}x{0}".format), training=lengths)[
-        ["size", "training", "steps of an episode", "minutes"]
-    ]
+    """Return the table of trainings of twice the length: the evaluations of all seeds, and the minutes until them."""
+    results = read_result("labyrinth_more_updates").sort_values(["steps", "seed"], kind="stable")
+    evaluations = results[results.kind == "evaluation"]
+    numbers = evaluations.groupby("steps").mean_steps.agg(lambda steps: " ".join(map(write_steps, steps)))
+    minutes = results[results.kind == "training"].groupby("steps").wall_seconds.agg(lambda seconds: write_range(seconds / 60))
+    table = pd.DataFrame({"steps of an episode": numbers, "minutes": minutes.reindex(numbers.index)}).reset_index()
+    return table.assign(steps=table.steps.map(lambda steps: f"{steps / 1e6:g} million")).rename(columns={"steps": "after"})
 
 
 def sparse_table(results: pd.DataFrame) -> pd.DataFrame:
