@@ -36,7 +36,7 @@ class Task(NamedTuple):
 
 
 TASKS = {
-    "MiniGrid-MultiRoom-N4-S5-v0": Task(1_500_000),
+    "MiniGrid-MultiRoom-N4-S5-v0": Task(800_000),
     "MiniGrid-MultiRoom-N7-S4-v0": Task(800_000),
     "MiniGrid-MultiRoom-N7-S8-v0": Task(2_000_000),
     "MiniGrid-KeyCorridorS3R2-v0": Task(800_000),
