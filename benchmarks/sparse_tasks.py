@@ -107,7 +107,7 @@ def draw(results: pd.DataFrame, path: Path) -> None:
 
     tasks, agents = list(dict.fromkeys(results.task)), list(dict.fromkeys(results.agent))
     n_panels = len(tasks) + (len(tasks) > 1)
-    columns = min(n_panels, 4)
+    columns = min(n_panels, 3)
     lines = -(-n_panels // columns)
     size = (4.2 * columns, 3.2 * lines)
     figure, axes = plt.subplots(lines, columns, figsize=size, squeeze=False, sharey=True, layout="constrained")
